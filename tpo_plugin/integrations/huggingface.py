@@ -1,0 +1,118 @@
+"""Hugging Face video LMMs: loading a checkpoint and turning clips with text into its inputs.
+
+Tried families: LlavaOnevision (LLaVA-Video / OneVision ports), Qwen2-VL, Qwen2.5-VL. Generation, training and evaluation all
+encode here, so they give a model the same tokens for the same frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.video_utils import VideoMetadata
+
+from tpo_plugin.errors import TPOError
+from tpo_plugin.generators.base import Prompt
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is the first GPU, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def load_processor(checkpoint: str) -> Any:
+    """The checkpoint's processor, padding on the left; TPOError if there is none."""
+    _check_local(checkpoint)
+    try:
+        processor = AutoProcessor.from_pretrained(checkpoint)
+    except (OSError, ValueError) as error:
+        raise TPOError(f"cannot load a processor from {checkpoint}: {error}") from None
+    if not hasattr(processor, "video_processor"):
+        raise TPOError(f"{checkpoint} is not a video model: its processor {type(processor).__name__} takes no videos")
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+def load_model(checkpoint: str, dtype: str = "auto", device: str = "auto", attn_implementation: str = "sdpa") -> Any:
+    """The checkpoint's model in evaluation mode, with its adapter if the folder holds one."""
+    _check_local(checkpoint)
+    folder, base = Path(checkpoint), checkpoint
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        from peft import PeftConfig
+
+        base = PeftConfig.from_pretrained(checkpoint).base_model_name_or_path
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, attn_implementation=attn_implementation)
+    except (OSError, ValueError) as error:
+        raise TPOError(f"cannot load a video model from {base}: {error}") from None
+    if adapter.is_file():
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, checkpoint)
+    return model.to(pick_device(device)).eval()
+
+
+def prompt_text(processor: Any, text: str) -> str:
+    """The chat prompt for one video and `text`, up to where the answer begins."""
+    message = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": text}]}
+    rendered: str = processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+    return rendered
+
+
+def response_text(processor: Any, text: str, response: str) -> str:
+    """What the chat template makes of an answer: the response and the end of its turn."""
+    prompt = prompt_text(processor, text)
+    messages = [
+        {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": text}]},
+        {"role": "assistant", "content": [{"type": "text", "text": response}]},
+    ]
+    whole = processor.apply_chat_template(messages, tokenize=False)
+    if not whole.startswith(prompt):
+        raise TPOError(
+            "the model's chat template does not put the answer right after the prompt; its answers cannot be scored"
+        )
+    return str(whole[len(prompt) :]).rstrip("\n")
+
+
+def encode(processor: Any, prompts: Sequence[Prompt]) -> Any:
+    """Model inputs of a batch of prompts, padded on the left. All must have the same number of frames (see `same_frames`)."""
+    metadata = [
+        VideoMetadata(
+            total_num_frames=len(prompt.frames),
+            fps=len(prompt.frames) / prompt.seconds,
+            duration=prompt.seconds,
+            frames_indices=list(range(len(prompt.frames))),
+        )
+        for prompt in prompts
+    ]
+    return processor(
+        text=[prompt_text(processor, prompt.text) for prompt in prompts],
+        videos=[prompt.frames for prompt in prompts],
+        video_metadata=metadata,
+        do_sample_frames=False,
+        padding=True,
+        return_tensors="pt",
+    )
+
+
+def same_frames(prompts: Sequence[Prompt], batch_size: int) -> list[list[int]]:
+    """Indices of `prompts` in batches of equal frame shape, each at most `batch_size` long, in a fixed order."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        groups.setdefault(prompt.frames.shape, []).append(index)
+    return [
+        group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)
+    ]
+
+
+def _check_local(checkpoint: str) -> None:
+    """A path that looks local must exist: otherwise the hub is asked for it and the error speaks of the hub."""
+    path = Path(checkpoint)
+    if (path.is_absolute() or checkpoint.startswith((".", "runs/")) or checkpoint.count("/") > 1) and not path.is_dir():
+        raise TPOError(f"no checkpoint folder at {checkpoint}")

@@ -1,0 +1,171 @@
+"""Pre-train the tiny model on short clips: the command that made the weights which the package ships.
+
+    tpo tiny pretrain OUTPUT
+
+Clips have 1-4 scenes in 2-8 frames. Long videos are never seen: the model is right on short clips and poor on long ones, which
+is the situation that temporal preference optimization starts from.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tpo_plugin.tiny import questions
+from tpo_plugin.tiny.model import END, IMAGE_SIZE, START, build_model, build_processor
+from tpo_plugin.tiny.world import Scene, draw_scenes, duration, frames_at
+
+logger = logging.getLogger(__name__)
+
+MAX_SCENES = 4
+MAX_FRAMES = 8
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Numbers of the pre-training run; the defaults made the shipped weights."""
+
+    steps: int = 9000
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    seed: int = 0
+
+
+def draw_clip(rng: random.Random, noise: np.random.Generator) -> tuple[list[Scene], np.ndarray]:
+    """Scenes of a short clip and its frames, uint8 (T, 32, 32, 3) with 2 <= T <= 8."""
+    count = rng.randint(1, MAX_SCENES)
+    scenes = [
+        Scene(scene.colour, scene.shape, scene.motion, rng.uniform(3.5, 4.5)) for scene in draw_scenes(rng, count)
+    ]
+    frames = rng.randint(2 * count, MAX_FRAMES)
+    start, end = rng.uniform(0, 1.0), duration(scenes) - rng.uniform(0, 1.0)
+    step = (end - start) / frames
+    return scenes, frames_at(scenes, [start + (i + 0.5) * step for i in range(frames)], IMAGE_SIZE, noise)
+
+
+def draw_turns(scenes: list[Scene], rng: random.Random) -> list[tuple[str, str]]:
+    """Questions about the clip with their answers: several open ones, or one with options."""
+    askable = [question for form in questions.FORMS if (question := questions.ask(form, scenes, rng))]
+    kind = rng.random()
+    if kind < 0.25:
+        question = next(question for question in askable if question.form == "list")
+        return [(question.text, question.answer)]
+    if kind < 0.7:
+        picked = rng.choices(askable, k=3)
+        return [(question.text, question.answer) for question in picked]
+    question = rng.choice([question for question in askable if question.choices])
+    options = question.options(rng)
+    style = rng.choice(["videomme", "mlvu"])
+    prompt = questions.with_options(question.text, options, style)
+    return [(prompt, questions.letter_answer(options, question.answer))]
+
+
+class ClipBatches:
+    """Endless seeded batches of clips with their conversation, as the model takes them."""
+
+    def __init__(self, processor, batch_size: int, seed: int) -> None:
+        self.tokenizer = processor.tokenizer
+        self.video_token = processor.video_token_id
+        video = processor.video_processor
+        self.mean, self.std = (np.array(v, dtype=np.float32) for v in (video.image_mean, video.image_std))
+        self.batch_size = batch_size
+        self.rng = random.Random(seed)
+        self.noise = np.random.default_rng(seed)
+        self._encoded: dict[str, list[int]] = {}
+
+    def _encode(self, text: str) -> list[int]:
+        if text not in self._encoded:
+            self._encoded[text] = self.tokenizer(text, add_special_tokens=False).input_ids
+        return self._encoded[text]
+
+    def _conversation(self, turns: list[tuple[str, str]], frames: int) -> tuple[list[int], list[int]]:
+        """Token ids and labels (answers and their end only) of one clip's conversation."""
+        ids: list[int] = []
+        labels: list[int] = []
+        for index, (question, answer) in enumerate(turns):
+            video = [self.video_token] * (4 * frames + 1) if index == 0 else []
+            opening = "\n" if index == 0 else ""
+            prompt = [
+                *self._encode(f"{START}user\n"),
+                *video,
+                *self._encode(f"{opening}{question}{END}\n"),
+                *self._encode(f"{START}assistant\n"),
+            ]
+            response = self._encode(f"{answer}{END}")
+            closing = self._encode("\n")
+            ids += prompt + response + closing
+            labels += [IGNORE] * len(prompt) + response + [IGNORE] * len(closing)
+        return ids, labels
+
+    def __next__(self) -> dict[str, Tensor]:
+        rows = []
+        for _ in range(self.batch_size):
+            scenes, frames = draw_clip(self.rng, self.noise)
+            rows.append((frames, *self._conversation(draw_turns(scenes, self.rng), len(frames))))
+        length = max(len(ids) for _, ids, _ in rows)
+        pad = self.tokenizer.pad_token_id
+        most = max(len(frames) for frames, _, _ in rows)
+        pixels = np.zeros((len(rows), most, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.float32)
+        for row, (frames, _, _) in enumerate(rows):
+            pixels[row, : len(frames)] = (frames / np.float32(255) - self.mean) / self.std
+        return {
+            "input_ids": torch.tensor([ids + [pad] * (length - len(ids)) for _, ids, _ in rows]),
+            "attention_mask": torch.tensor([[1] * len(ids) + [0] * (length - len(ids)) for _, ids, _ in rows]),
+            "labels": torch.tensor([lab + [IGNORE] * (length - len(lab)) for _, _, lab in rows]),
+            "pixels": torch.from_numpy(pixels.transpose(0, 1, 4, 2, 3).copy()),
+            "frames": torch.tensor([len(frames) for frames, _, _ in rows]),
+        }
+
+
+def clip_loss(model, batch: dict[str, Tensor], video_token: int) -> Tensor:
+    """Mean cross entropy of the answers; the batch holds clips of different length, padded to the longest."""
+    core = model.model
+    features = core.get_video_features(pixel_values_videos=batch["pixels"]).pooler_output
+    embeds = model.get_input_embeddings()(batch["input_ids"])
+    # Features are (batch, 4 * longest + 1, hidden) with the newline last: take each clip's own, then the newline.
+    kept = [torch.cat([row[: 4 * n], row[-1:]]) for row, n in zip(features, batch["frames"].tolist())]
+    mask = (batch["input_ids"] == video_token).unsqueeze(-1).expand_as(embeds)
+    embeds = embeds.masked_scatter(mask, torch.cat(kept).to(embeds.dtype))
+    hidden = core.language_model(inputs_embeds=embeds, attention_mask=batch["attention_mask"]).last_hidden_state
+    wanted = batch["labels"][:, 1:] != IGNORE
+    logits = model.lm_head(hidden[:, :-1][wanted])
+    return torch.nn.functional.cross_entropy(logits, batch["labels"][:, 1:][wanted])
+
+
+def pretrain(output: Path, options: PretrainOptions = PretrainOptions()) -> None:
+    """Train from scratch on one thread (24-40 minutes for the default) and save model and processor to `output`."""
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(1)
+    processor = build_processor()
+    model = build_model(processor).train()
+    batches = ClipBatches(processor, options.batch_size, options.seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01)
+
+    def scale(step: int) -> float:
+        warm = min(1.0, (step + 1) / options.warmup_steps)
+        return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / options.steps)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+    progress = tqdm(range(options.steps), desc="pre-train", unit="step")
+    for step in progress:
+        loss = clip_loss(model, next(batches), processor.video_token_id)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0:
+            progress.set_postfix(loss=f"{loss.item():.3f}")
+    model.eval().save_pretrained(output)
+    processor.save_pretrained(output)
+    logger.info("pre-trained %d steps, final loss %.4f, saved to %s", options.steps, loss.item(), output)

@@ -1,0 +1,20 @@
+"""Probing, decoding, sampling and writing videos: the only place that knows a decoder.
+
+Raises `VideoError` with one of the reasons in `REASONS` for a video that cannot be used.
+"""
+
+from tpo_plugin.video.decode import read_frames
+from tpo_plugin.video.probe import REASONS, VideoInfo, probe
+from tpo_plugin.video.sampling import sample_times, spread, time_instruction
+from tpo_plugin.video.write import write_video
+
+__all__ = [
+    "REASONS",
+    "VideoInfo",
+    "probe",
+    "read_frames",
+    "sample_times",
+    "spread",
+    "time_instruction",
+    "write_video",
+]
