@@ -1,0 +1,199 @@
+"""The command line: `tpo demo|curate|data|train|evaluate|report|tiny`. Each command's body lives in its stage."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from tpo_plugin import __version__
+from tpo_plugin.errors import TPOError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; 0 if it did all it was asked, 1 with one clear message on an error."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    for chatty in ("httpx", "httpx2", "httpcore", "openai", "filelock"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        args.run(args)
+    except TPOError as error:
+        print(f"tpo: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"tpo: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("tpo: stopped; the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tpo", description="Temporal Preference Optimization for video LMMs")
+    parser.add_argument("--version", action="version", version=f"tpo-plugin {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="the whole loop on the tiny world, on any CPU")
+    demo.add_argument("--output", default="runs/demo", help="results go here (default: %(default)s)")
+    demo.add_argument("--seeds", type=int, nargs="+", default=[0], help="one full run a seed (default: 0)")
+    demo.set_defaults(run=_demo)
+
+    for name, text, run in (
+        ("curate", "videos to preference pairs", _curate),
+        ("train", "preference pairs to a trained checkpoint", _train),
+        ("evaluate", "checkpoints on lmms-eval benchmarks", _evaluate),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("recipe", help="a YAML recipe; those of the package go by name, as in tiny/curate")
+        command.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a recipe's value (a.b=c)")
+        command.set_defaults(run=run)
+
+    _add_data(commands.add_parser("data", help="export, import and describe preference data"))
+
+    report = commands.add_parser("report", help="one HTML page on what was run and whether it helped")
+    report.add_argument("output", help="the page to write, such as report.html")
+    report.add_argument("--pairs", type=Path, help="a curation output folder")
+    report.add_argument("--train", nargs="*", default=[], metavar="LABEL=FOLDER", help="training output folders")
+    report.add_argument("--evaluation", type=Path, help="an evaluation output folder")
+    report.set_defaults(run=_report)
+
+    _add_tiny(commands.add_parser("tiny", help="parts of the tiny world"))
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    export = commands.add_parser("export", help="write pairs in another trainer's format")
+    export.add_argument("data", help="a curation output folder or a LLaVA DPO JSON")
+    export.add_argument("output", help="file (llava, trl, ms_swift) or folder (hf) to write")
+    export.add_argument("--format", default="llava", help="llava, trl, ms_swift, hf, or package.module:function")
+    export.add_argument("--video-root", help="the folder that video paths start from (default: what the data says)")
+    export.set_defaults(run=_data_export)
+    stats = commands.add_parser("stats", help="funnel, task mix and length mix beside the paper's")
+    stats.add_argument("data", help="a curation output folder or a LLaVA DPO JSON")
+    stats.set_defaults(run=_data_stats)
+    imported = commands.add_parser("import", help="read a CSV of pairs such as LongVA-TPO-10k")
+    imported.add_argument("csv", help="the CSV or TSV file")
+    imported.add_argument("--output", required=True, help="folder for the imported data set")
+    imported.add_argument("--videos", help="the folder that video paths start from (default: the CSV's)")
+    imported.add_argument("--map", nargs="*", default=[], metavar="column=field", help="which column is which field")
+    imported.add_argument("--allow-missing", action="store_true", help="keep rows whose video is not there")
+    imported.set_defaults(run=_data_import)
+
+
+def _add_tiny(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    pretrain = commands.add_parser("pretrain", help="make the tiny model's weights again (about 30 minutes)")
+    pretrain.add_argument("output", type=Path)
+    pretrain.set_defaults(run=_tiny_pretrain)
+    serve = commands.add_parser("serve", help="the tiny world's OpenAI-compatible server")
+    serve.add_argument("--port", type=int, default=8765)
+    serve.set_defaults(run=_tiny_serve)
+    world = commands.add_parser("world", help="write the tiny world's videos and benchmarks")
+    world.add_argument("output", type=Path)
+    world.add_argument("--seed", type=int, default=0)
+    world.set_defaults(run=_tiny_world)
+
+
+def _use_torch() -> None:
+    """What a process needs before transformers is imported."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from tpo_plugin.integrations.torchvision import repair
+
+    if repair():
+        logging.getLogger(__name__).info("torchvision does not match this torch: using its transforms only")
+
+
+def _demo(args: argparse.Namespace) -> None:
+    _use_torch()
+    from tpo_plugin.tiny.demo import demo
+
+    print(demo(Path(args.output), args.seeds))
+
+
+def _curate(args: argparse.Namespace) -> None:
+    from tpo_plugin.options import CurateRecipe
+    from tpo_plugin.recipe import load
+
+    recipe = load(CurateRecipe, args.recipe, tuple(args.overrides))
+    if "hf" in (recipe.responses.type, recipe.captions.generator.type):
+        _use_torch()
+    from tpo_plugin.curation.pipeline import curate
+    from tpo_plugin.dataset.statistics import stats_text
+
+    print(stats_text(curate(recipe)))
+
+
+def _train(args: argparse.Namespace) -> None:
+    _use_torch()
+    from tpo_plugin.options import TrainRecipe
+    from tpo_plugin.recipe import load
+    from tpo_plugin.training.run import train
+
+    print(train(load(TrainRecipe, args.recipe, tuple(args.overrides))))
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    _use_torch()
+    from tpo_plugin.evaluation.run import evaluate
+    from tpo_plugin.options import EvaluateRecipe
+    from tpo_plugin.recipe import load
+
+    print(evaluate(load(EvaluateRecipe, args.recipe, tuple(args.overrides))))
+
+
+def _report(args: argparse.Namespace) -> None:
+    from tpo_plugin.report.page import write_report
+
+    training = {}
+    for item in args.train:
+        label, equals, folder = item.partition("=")
+        training[label if equals else Path(label).name] = Path(folder if equals else label)
+    print(write_report(Path(args.output), args.pairs, training, args.evaluation))
+
+
+def _data_export(args: argparse.Namespace) -> None:
+    from tpo_plugin.dataset.export import export
+
+    print(export(args.data, args.format, args.output, args.video_root))
+
+
+def _data_stats(args: argparse.Namespace) -> None:
+    from tpo_plugin.dataset.statistics import stats_text
+
+    print(stats_text(args.data))
+
+
+def _data_import(args: argparse.Namespace) -> None:
+    from tpo_plugin.dataset.importers import import_csv
+
+    print(import_csv(args.csv, args.output, args.map, args.videos, args.allow_missing))
+
+
+def _tiny_pretrain(args: argparse.Namespace) -> None:
+    _use_torch()
+    from tpo_plugin.tiny.pretrain import pretrain
+
+    pretrain(args.output)
+
+
+def _tiny_serve(args: argparse.Namespace) -> None:
+    from tpo_plugin.tiny.server import TinyServer
+
+    with TinyServer(args.port) as server:
+        print(server.base_url, flush=True)
+        server.wait()
+
+
+def _tiny_world(args: argparse.Namespace) -> None:
+    from tpo_plugin.tiny.demo import write_world
+
+    write_world(args.output, args.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Curation: raw videos to temporal preference pairs."""

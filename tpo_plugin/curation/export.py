@@ -1,0 +1,61 @@
+"""Writing what a curation run made: the pairs, all candidates with their verdicts, the statistics."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tpo_plugin.curation.funnel import Funnel
+from tpo_plugin.dataset.pairs import row_of, to_llava
+from tpo_plugin.dataset.statistics import statistics
+from tpo_plugin.options import CurateRecipe
+from tpo_plugin.records import PreferencePair, stable_id, to_json, write_json, write_jsonl
+
+logger = logging.getLogger(__name__)
+
+
+def export(
+    recipe: CurateRecipe,
+    root: Path,
+    candidates: list[PreferencePair],
+    funnel: Funnel,
+    usage: dict[str, Any],
+    seconds: float,
+) -> None:
+    """Write `candidates.jsonl`, `pairs.json`, `statistics.json` and, last, `dataset.json`, which makes the folder a data set."""
+    output = Path(recipe.output)
+    chosen = limit(candidates, recipe.max_pairs, recipe.queries.ratio)
+    kept = [pair for pair in chosen if not pair.drop]
+    over = sum(pair.drop == "over_max_pairs" for pair in chosen)
+    funnel.add("export", len(kept), ["over_max_pairs"] * over)
+    rows = [row_of(pair) for pair in kept]
+    write_jsonl(output / "candidates.jsonl", (to_json(pair) for pair in chosen))
+    write_json(output / "pairs.json", [to_llava(row) for row in rows])
+    write_json(
+        output / "statistics.json",
+        {"funnel": funnel.to_json(), **statistics(rows), "llm": usage, "seconds": round(seconds, 1)},
+    )
+    write_json(output / "dataset.json", {"video_root": os.path.relpath(root, output), "pairs": "pairs.json"})
+    logger.info("%d pairs in %s", len(kept), output / "pairs.json")
+
+
+def limit(candidates: list[PreferencePair], most: int | None, ratio: dict[str, float]) -> list[PreferencePair]:
+    """At most `most` kept pairs, their kinds in the recipe's ratio; the others get the drop reason `over_max_pairs`.
+
+    Which ones stay is decided by their ids, so it does not depend on the order of the videos.
+    """
+    if most is None:
+        return candidates
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for pair in sorted(candidates, key=lambda pair: stable_id("limit", pair.id)):
+        if not pair.drop:
+            by_kind[pair.query.kind].append(pair.id)
+    total = sum(ratio.values())
+    stay: set[str] = set()
+    for kind, ids in by_kind.items():
+        stay.update(ids[: round(most * ratio.get(kind, 0) / total)])
+    return [pair if pair.drop or pair.id in stay else replace(pair, drop="over_max_pairs") for pair in candidates]

@@ -1,0 +1,14 @@
+"""Empty answers, and answers that ran away."""
+
+from __future__ import annotations
+
+from tpo_plugin.curation.filters.base import Context, Verdict
+from tpo_plugin.records import PreferencePair
+
+
+async def length(pair: PreferencePair, context: Context) -> Verdict:
+    """Drop pairs with an empty response or one over `filters.max_characters`."""
+    lengths = [len(pair.chosen.strip()), len(pair.rejected.strip())]
+    if min(lengths) == 0:
+        return Verdict("empty_response")
+    return Verdict("too_long" if max(lengths) > context.options.max_characters else None)

@@ -1,0 +1,64 @@
+"""What a stage's results depend on. A changed recipe gives new ids to the stages it affects and to those after them, no others."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tpo_plugin.curation.templates import task_texts, template
+from tpo_plugin.options import CurateRecipe, GeneratorOptions
+from tpo_plugin.records import stable_id
+
+EDGE_BYTES = 1 << 20
+
+
+def stage_ids(recipe: CurateRecipe) -> dict[str, str]:
+    """An id for each stage, made of the recipe parts that it and the stages before it depend on.
+
+    Where things run (addresses, devices, batch sizes, concurrency) does not count.
+    """
+    queries = asdict(recipe.queries)
+    queries.pop("qa")  # the questions themselves are part of each video's key
+    texts = {name: template(name) for name in ("query_localized", "query_comprehensive")}
+    parts: dict[str, Any] = {
+        "probe": [],
+        "segment": [asdict(recipe.segments), recipe.seed, bool(recipe.queries.ratio.get("localized"))],
+        "caption": [
+            asdict(recipe.frames),
+            _generator_id(recipe.captions.generator),
+            recipe.captions.frames_per_call,
+            template("caption"),
+        ],
+        "query": [queries, recipe.llm.model, texts, task_texts()],
+        "respond": [_generator_id(recipe.responses), asdict(recipe.perturbations)],
+        "filter": [asdict(recipe.filters), recipe.llm.model, template("judge")],
+    }
+    ids, chain = {}, ""
+    for stage, part in parts.items():
+        chain = stable_id(chain, stage, part)
+        ids[stage] = chain
+    return ids
+
+
+def _generator_id(options: GeneratorOptions) -> list[Any]:
+    says = [options.type, options.max_new_tokens, options.temperature, options.top_p]
+    if options.type == "server":
+        return [*says, options.server.model]
+    return [*says, options.model, weights_digest(Path(options.model)), options.dtype, options.attn_implementation]
+
+
+def weights_digest(folder: Path) -> str:
+    """A digest of a local checkpoint's files: names, sizes, and the first and last MiB of each. '' for a hub name."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if not file.is_file():
+            continue
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as data:
+            digest.update(data.read(EDGE_BYTES))
+            data.seek(max(0, size - EDGE_BYTES))
+            digest.update(data.read())
+    return digest.hexdigest() if folder.is_dir() else ""

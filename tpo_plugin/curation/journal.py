@@ -1,0 +1,86 @@
+"""The append-only journal that makes a run resumable, and the lock that keeps two runs apart.
+
+One line is one finished unit of work: {"stage", "id", "value"}. A line is written at once and synced, so a kill loses only the unit
+in work. A torn line is recognised and cut off; its unit is done again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tpo_plugin.errors import TPOError
+
+logger = logging.getLogger(__name__)
+
+
+class Journal:
+    """The finished units of a run. A context manager: it holds the output folder's lock while open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "journal.jsonl"
+        self._done: dict[tuple[str, str], Any] = {}
+
+    def __enter__(self) -> Journal:
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / ".lock").open("a")
+        except OSError as error:
+            raise TPOError(f"cannot write to the output folder {folder}: {error.strerror}; choose another `output`") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TPOError(f"another run is writing to {folder}; wait for it or choose another `output`") from None
+        self._load()
+        self._file = self.path.open("ab", buffering=0)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+        self._lock.close()
+
+    def get(self, stage: str, unit: str) -> Any | None:
+        """The unit's value, None if it is not finished."""
+        return self._done.get((stage, unit))
+
+    def put(self, stage: str, unit: str, value: Any) -> Any:
+        """Write a finished unit and return its value as a later run will read it."""
+        line = json.dumps({"stage": stage, "id": unit, "value": value}) + "\n"
+        try:
+            rest = memoryview(line.encode())
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise TPOError(
+                f"cannot write {self.path}: {error.strerror}. Free some space and run the same command again to continue."
+            ) from None
+        self._done[stage, unit] = json.loads(line)["value"]
+        return self._done[stage, unit]
+
+    def _load(self) -> None:
+        if not self.path.is_file():
+            return
+        with self.path.open("rb+") as file:
+            good = 0
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                good += len(line)
+                self._read(line)
+            if good != file.seek(0, os.SEEK_END):
+                logger.warning("%s ends in a torn line; its unit of work is done again", self.path)
+                file.truncate(good)
+
+    def _read(self, line: bytes) -> None:
+        try:
+            entry = json.loads(line)
+            self._done[entry["stage"], entry["id"]] = entry["value"]
+        except (ValueError, KeyError, TypeError):
+            logger.warning("%s holds a damaged line; its unit of work is done again", self.path)

@@ -1,0 +1,151 @@
+"""The curation run: videos through the stages in order, journaled, counted, exported.
+
+    probe -> segment -> caption -> query -> respond -> filter -> export
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tpo_plugin import recipe as recipes
+from tpo_plugin.curation import stages
+from tpo_plugin.curation.export import export
+from tpo_plugin.curation.filters import find_filter
+from tpo_plugin.curation.funnel import Funnel
+from tpo_plugin.curation.identity import stage_ids
+from tpo_plugin.curation.journal import Journal
+from tpo_plugin.curation.perturbations import find_strategy
+from tpo_plugin.curation.queries import check_options
+from tpo_plugin.curation.sources import Source, content_id, find_videos
+from tpo_plugin.errors import VideoError
+from tpo_plugin.generators import Generator, build_generator
+from tpo_plugin.llm import ChatClient, Usage
+from tpo_plugin.options import CurateRecipe, GeneratorOptions
+from tpo_plugin.records import PreferencePair, Query, Segment, Video, from_json, stable_id
+from tpo_plugin.video.isolated import IsolatedDecoder
+
+logger = logging.getLogger(__name__)
+
+
+def curate(recipe: CurateRecipe) -> Path:
+    """Run the recipe and return its output folder. Stopped anywhere, the same call continues.
+
+    Raises TPOError for what stops the run as a whole; videos and pairs that cannot be used are counted by reason.
+    """
+    check_options(recipe.queries)
+    for name in (recipe.perturbations.localized, recipe.perturbations.comprehensive):
+        find_strategy(name)
+    for name in recipe.filters.use:
+        find_filter(name)
+    root, sources = find_videos(recipe.videos, recipe.queries.qa)
+    output = Path(recipe.output)
+    with Journal(output) as journal:
+        recipes.save(recipe, output)
+        return asyncio.run(_run(recipe, root, sources, journal))
+
+
+async def _run(recipe: CurateRecipe, root: Path, sources: list[Source], journal: Journal) -> Path:
+    started, output = time.monotonic(), Path(recipe.output)
+    usage = Usage()
+    clients: list[ChatClient] = []
+
+    def client(options: Any) -> ChatClient:
+        clients.append(ChatClient(options, output / "llm_cache.sqlite", usage))
+        return clients[-1]
+
+    def generator(options: GeneratorOptions) -> Generator:
+        return build_generator(options, recipe.seed, client(options.server) if options.type == "server" else None)
+
+    try:
+        llm = client(recipe.llm)
+        captions_wanted = recipe.queries.source == "llm" or "judge" in recipe.filters.use
+        captioner = generator(recipe.captions.generator) if captions_wanted else None
+        with IsolatedDecoder(recipe.videos_in_flight, recipe.videos.decode_timeout) as decoder:
+            tools = stages.Tools(recipe, root, decoder, llm, captioner, generator(recipe.responses))
+            runner = Runner(tools, journal, Funnel(), stage_ids(recipe))
+            candidates = await runner.all(sources)
+    finally:
+        for each in clients:
+            await each.close()
+    seconds = time.monotonic() - started
+    export(recipe, root, candidates, runner.funnel, asdict(usage), seconds)
+    return output
+
+
+@dataclass
+class Runner:
+    """Takes each video through the stages; finished stages come from the journal."""
+
+    tools: stages.Tools
+    journal: Journal
+    funnel: Funnel
+    stage_ids: dict[str, str]
+
+    async def all(self, sources: list[Source]) -> list[PreferencePair]:
+        """The candidates of all videos, in the order of the videos. The first error that stops the run stops it cleanly."""
+        slots = asyncio.Semaphore(self.tools.recipe.videos_in_flight)
+        with tqdm(total=len(sources), desc="curate", unit="video") as bar:
+
+            async def one(source: Source) -> list[PreferencePair]:
+                async with slots:
+                    pairs = await self.video(source)
+                bar.update()
+                bar.set_postfix(pairs=self.funnel.counts["filter"].left, refresh=False)
+                return pairs
+
+            tasks = [asyncio.create_task(one(source)) for source in sources]
+            try:
+                return [pair for pairs in await asyncio.gather(*tasks) for pair in pairs]
+            except BaseException:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                raise
+
+    async def video(self, source: Source) -> list[PreferencePair]:
+        """One video through all stages; its candidate pairs, [] if it cannot be used."""
+        tools, content = self.tools, content_id(self.tools.root, source.path)
+        key = stable_id(content, source.qa)
+        try:
+            found = await self.once("probe", key, lambda: stages.probe(tools, source, stable_id(content)))
+            video = from_json(Video, found)
+            cut = await self.once("segment", key, lambda: stages.segment(tools, video))
+            segments = [from_json(Segment, item) for item in cut]
+            planned = stages.plan_times(tools, source, video, segments)
+            frames = stages.Frames(tools.decoder, tools.root / video.path, planned, tools.recipe.frames.max_side)
+            captions = await self.once("caption", key, lambda: stages.caption(tools, video, segments, frames))
+            asked = await self.once("query", key, lambda: stages.query(tools, source, video, segments, captions))
+            queries = [from_json(Query, item) for item in asked]
+            answered = await self.once("respond", key, lambda: stages.respond(tools, video, queries, captions, frames))
+            pairs = [from_json(PreferencePair, item) for item in answered]
+            judged = await self.once("filter", key, lambda: stages.judge(tools, pairs))
+        except VideoError as error:
+            logger.warning("skipped (%s): %s", error.reason, error)
+            return []
+        return [from_json(PreferencePair, item) for item in judged]
+
+    async def once(self, stage: str, key: str, work: Callable[[], Awaitable[stages.Outcome]]) -> Any:
+        """The value of a video's stage, from the journal if it is finished; counted either way.
+
+        A video that cannot be used is a finished unit too: its VideoError is journaled and raised again.
+        """
+        unit = stable_id(self.stage_ids[stage], key)
+        entry = self.journal.get(stage, unit)
+        if entry is None:
+            try:
+                entry = asdict(await work())
+            except VideoError as error:
+                entry = {"value": None, "left": 0, "dropped": [error.reason], "error": str(error)}
+            entry = self.journal.put(stage, unit, entry)
+        self.funnel.add(stage, entry["left"], entry["dropped"])
+        if "error" in entry:
+            raise VideoError(entry["dropped"][0], entry["error"])
+        return entry["value"]

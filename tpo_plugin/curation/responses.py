@@ -1,0 +1,47 @@
+"""The two responses to a query: chosen from what is needed to answer it, rejected from what is left without that."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+
+from tpo_plugin.curation.perturbations import find_strategy
+from tpo_plugin.generators import Prompt
+from tpo_plugin.options import FrameOptions, PerturbationOptions
+from tpo_plugin.records import Perturbation, Query, Span, Video, stable_id
+from tpo_plugin.video import sample_times, spread, time_instruction
+
+
+@dataclass(frozen=True)
+class View:
+    """What one side sees of a video: spans (seconds) and the frame times in them."""
+
+    spans: tuple[Span, ...]
+    times: tuple[float, ...]
+
+
+def views(
+    video: Video, query: Query, frames: FrameOptions, options: PerturbationOptions, seed: int
+) -> tuple[View, View, Perturbation]:
+    """The chosen side's view, the rejected side's, and the perturbation between them."""
+    rng = random.Random(stable_id("perturbation", query.id, seed))
+    name = options.localized if query.kind == "localized" else options.comprehensive
+    perturbation = find_strategy(name)(video, query, options, rng)
+    needed = (query.segment.span,) if query.segment else ((0.0, video.seconds),)
+    return _view(needed, frames), _view(perturbation.kept, frames), perturbation
+
+
+def _view(spans: tuple[Span, ...], frames: FrameOptions) -> View:
+    return View(spans, sample_times(spans, frames))
+
+
+def prompt_for(query: Query, view: View, pictures: np.ndarray, frames: FrameOptions) -> Prompt:
+    """The query with one side's frames; the model is told of the shown spans as of one video."""
+    seconds = sum(end - start for start, end in view.spans)
+    times = spread([(0.0, seconds)], len(view.times))
+    text = query.text
+    if frames.time_instruction:
+        text = time_instruction(seconds, times) + text
+    return Prompt(pictures, times, seconds, text)

@@ -1,0 +1,101 @@
+"""Finding the videos that a recipe names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tpo_plugin.errors import TPOError
+from tpo_plugin.options import VideoOptions
+from tpo_plugin.records import read_jsonl
+
+SUFFIXES = {".mp4", ".webm", ".mkv", ".avi", ".mov"}
+DIGEST_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video file, `path` relative to the root; `qa` holds the questions and answers that came with it."""
+
+    path: str
+    qa: tuple[tuple[str, str], ...] = ()
+
+
+def find_videos(options: VideoOptions, qa_file: str | None = None) -> tuple[Path, list[Source]]:
+    """The root folder and the videos in a fixed order; TPOError if there are none.
+
+    `qa_file` (LLaVA-Video-178K form) adds questions to the videos that it names.
+    """
+    source = Path(options.source)
+    if not source.exists():
+        raise TPOError(f"no videos at {source}: `videos.source` is a folder, a .txt list, or a .json / .jsonl file")
+    root = Path(options.root) if options.root else source if source.is_dir() else source.parent
+    if source.is_dir():
+        found = [Source(path.relative_to(root).as_posix()) for path in sorted(source.rglob("*")) if _is_video(path)]
+    elif source.suffix in (".json", ".jsonl"):
+        found = _from_rows(source)
+    else:
+        lines = source.read_text(encoding="utf-8").splitlines()
+        found = [Source(line.strip()) for line in dict.fromkeys(lines) if line.strip()]
+    if qa_file is not None:
+        asked = {row.path: row.qa for row in _from_rows(Path(qa_file))}
+        found = [Source(row.path, asked.get(row.path, row.qa)) for row in found]
+    if not found:
+        raise TPOError(f"no videos in {source}: looked for {', '.join(sorted(SUFFIXES))}")
+    return root, found[: options.limit]
+
+
+def content_id(root: Path, path: str) -> list[Any]:
+    """What makes a file this file: name, size, first and last 64 KiB. A missing file is its name alone."""
+    file = root / path
+    if not file.is_file():
+        return [path]
+    size = file.stat().st_size
+    with file.open("rb") as data:
+        digest = hashlib.sha256(data.read(DIGEST_BYTES))
+        data.seek(max(0, size - DIGEST_BYTES))
+        digest.update(data.read())
+    return [path, size, digest.hexdigest()]
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def _from_rows(file: Path) -> list[Source]:
+    """Rows of LLaVA-Video-178K: `video` and `conversations` of human and gpt turns; several rows may share a video."""
+    asked: dict[str, list[tuple[str, str]]] = {}
+    for number, row in enumerate(_rows(file)):
+        if not isinstance(row, dict) or not isinstance(row.get("video"), str):
+            raise TPOError(f'{file}, row {number} has no `video`; rows look like {{"video": PATH, "conversations": [...]}}')
+        asked.setdefault(row["video"], []).extend(_turns(row.get("conversations") or [], f"{file}, row {number}"))
+    return [Source(path, tuple(turns)) for path, turns in asked.items()]
+
+
+def _rows(file: Path) -> list[Any]:
+    if not file.is_file():
+        raise TPOError(f"no file at {file}")
+    if file.suffix == ".jsonl":
+        return list(read_jsonl(file))
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise TPOError(f"{file} is not JSON: {error}") from None
+    if not isinstance(rows, list):
+        raise TPOError(f"{file} must hold a list of rows, it holds {type(rows).__name__}")
+    return rows
+
+
+def _turns(conversation: list[Any], where: str) -> list[tuple[str, str]]:
+    try:
+        texts = [(turn["from"], turn["value"].replace("<image>", "").strip()) for turn in conversation]
+    except (TypeError, KeyError, AttributeError):
+        raise TPOError(f"{where}: `conversations` must be a list of {{from, value}}") from None
+    return [
+        (question, answer)
+        for (asker, question), (answerer, answer) in zip(texts, texts[1:])
+        if asker == "human" and answerer == "gpt"
+    ]

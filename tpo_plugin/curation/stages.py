@@ -1,0 +1,174 @@
+"""The work of each stage on one video. Each function says what it made, what it dropped and why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tpo_plugin.curation import captions as captioning
+from tpo_plugin.curation import queries as querying
+from tpo_plugin.curation import responses as responding
+from tpo_plugin.curation.filters import Context, find_filter
+from tpo_plugin.curation.segments import draw_segments
+from tpo_plugin.curation.sources import Source
+from tpo_plugin.errors import VideoError
+from tpo_plugin.generators import Generator
+from tpo_plugin.llm import ChatClient
+from tpo_plugin.options import CurateRecipe
+from tpo_plugin.records import PreferencePair, Query, Segment, Video, stable_id, to_json
+from tpo_plugin.video.isolated import IsolatedDecoder
+
+
+class Frames:
+    """The frames of one video, decoded in one pass for all its stages and kept. `planned` are the times they will ask for."""
+
+    def __init__(self, decoder: IsolatedDecoder, path: Path, planned: set[float], max_side: int) -> None:
+        self._decoder, self._path, self._planned, self._max_side = decoder, path, planned, max_side
+        self._pictures: dict[float, np.ndarray] = {}
+
+    async def at(self, times: Sequence[float]) -> np.ndarray:
+        """uint8 (len(times), H, W, 3); times that were not planned (a third-party perturbation's) cost a second pass."""
+        missing = sorted((self._planned | set(times)) - self._pictures.keys())
+        if missing:
+            pictures = await self._decoder.read_frames(self._path, missing, self._max_side)
+            self._pictures.update(zip(missing, pictures))
+        return np.stack([self._pictures[time] for time in times])
+
+
+@dataclass
+class Tools:
+    """What the stages work with."""
+
+    recipe: CurateRecipe
+    root: Path
+    decoder: IsolatedDecoder
+    llm: ChatClient
+    captioner: Generator | None
+    responder: Generator
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage's result for one video as plain JSON, how many records it `left` over, and the reason of each it dropped."""
+
+    value: Any
+    left: int = 1
+    dropped: tuple[str, ...] = ()
+
+
+async def probe(tools: Tools, source: Source, video_id: str) -> Outcome:
+    """Headers and first frame of one file."""
+    try:
+        source.path.encode()
+    except UnicodeEncodeError:
+        raise VideoError("name_not_utf8", f"{source.path!r}: the file name is not UTF-8; rename it") from None
+    info = await tools.decoder.probe(tools.root / source.path)
+    return Outcome(to_json(Video(video_id, source.path, info.seconds, info.fps, info.width, info.height)))
+
+
+async def segment(tools: Tools, video: Video) -> Outcome:
+    """The video's segments, where the recipe has localized queries."""
+    if not tools.recipe.queries.ratio.get("localized"):
+        return Outcome([])
+    return Outcome([to_json(item) for item in draw_segments(video, tools.recipe.segments, tools.recipe.seed)])
+
+
+async def caption(tools: Tools, video: Video, segments: list[Segment], frames: Frames) -> Outcome:
+    """Captions of the whole video and of each segment."""
+    if tools.captioner is None:
+        return Outcome({}, left=0)
+    recipe = tools.recipe
+    calls = captioning.clips_to_caption(video, segments, recipe.frames, recipe.captions.frames_per_call)
+    prompts = [captioning.caption_prompt(await frames.at(times), times, recipe.frames.fps) for _, times in calls]
+    texts = await tools.captioner.generate(prompts)
+    failed = tuple("empty_caption" for text in texts if not text)
+    return Outcome(captioning.join_captions(calls, texts), len(texts) - len(failed), failed)
+
+
+async def query(
+    tools: Tools, source: Source, video: Video, segments: list[Segment], captions: dict[str, str]
+) -> Outcome:
+    """The video's queries, no question twice."""
+    options = tools.recipe.queries
+    written: list[Query | str]
+    if options.source == "qa":
+        written = [*querying.queries_from_qa(video, source.qa, options, tools.recipe.seed)] or ["no_qa_for_video"]
+    else:
+        draws = querying.draw_queries(video, segments, options, tools.recipe.seed)
+        written = list(await asyncio.gather(*(querying.write_query(draw, captions, tools.llm) for draw in draws)))
+    kept: dict[str, Query] = {}
+    dropped: list[str] = []
+    for item in written:
+        if isinstance(item, str):
+            dropped.append(item)
+        elif item.text in kept:
+            dropped.append("duplicate_query")
+        else:
+            kept[item.text] = item
+    return Outcome([to_json(item) for item in kept.values()], len(kept), tuple(dropped))
+
+
+async def respond(
+    tools: Tools, video: Video, queries: list[Query], captions: dict[str, str], frames: Frames
+) -> Outcome:
+    """Both responses to each query, all of one video in one batch."""
+    recipe = tools.recipe
+    sides = [responding.views(video, query, recipe.frames, recipe.perturbations, recipe.seed) for query in queries]
+    prompts = []
+    for query, (chosen, rejected, _) in zip(queries, sides):
+        for view in (chosen, rejected):
+            prompts.append(responding.prompt_for(query, view, await frames.at(view.times), recipe.frames))
+    texts = await tools.responder.generate(prompts)
+    pairs = [
+        PreferencePair(
+            id=stable_id(query.id, "pair"),
+            video=video,
+            query=query,
+            perturbation=perturbation,
+            chosen=chosen_text,
+            rejected=rejected_text,
+            chosen_times=chosen.times,
+            rejected_times=rejected.times,
+            captions=captions.get(query.segment.id if query.segment else captioning.WHOLE, ""),
+            generator=tools.responder.name,
+            seed=recipe.seed,
+        )
+        for query, (chosen, rejected, perturbation), chosen_text, rejected_text in zip(
+            queries, sides, texts[::2], texts[1::2]
+        )
+    ]
+    return Outcome([to_json(pair) for pair in pairs], len(pairs))
+
+
+async def judge(tools: Tools, pairs: list[PreferencePair]) -> Outcome:
+    """The pairs with their verdicts, and `drop` set where a filter dropped one."""
+    context = Context(tools.recipe.filters, tools.llm)
+    rules = [find_filter(name) for name in tools.recipe.filters.use]
+
+    async def one(pair: PreferencePair) -> PreferencePair:
+        for rule in rules:
+            verdict = await rule(pair, context)
+            pair = replace(pair, verdicts={**pair.verdicts, **verdict.says}, drop=verdict.drop)
+            if verdict.drop:
+                break
+        return pair
+
+    judged = await asyncio.gather(*(one(pair) for pair in pairs))
+    dropped = tuple(pair.drop for pair in judged if pair.drop)
+    return Outcome([to_json(pair) for pair in judged], len(judged) - len(dropped), dropped)
+
+
+def plan_times(tools: Tools, source: Source, video: Video, segments: list[Segment]) -> set[float]:
+    """Every frame time that captions and responses of this video will ask for, known before any of them is made."""
+    recipe = tools.recipe
+    calls = captioning.clips_to_caption(video, segments, recipe.frames, recipe.captions.frames_per_call)
+    times = {time for _, clip in calls for time in clip} if tools.captioner else set()
+    for draft in querying.drafts(video, segments, source.qa, recipe.queries, recipe.seed):
+        chosen, rejected, _ = responding.views(video, draft, recipe.frames, recipe.perturbations, recipe.seed)
+        times.update(chosen.times, rejected.times)
+    return times

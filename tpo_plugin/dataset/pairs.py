@@ -1,0 +1,168 @@
+"""The row of a preference data set, and LLaVA DPO JSON, the form in which stages hand it on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tpo_plugin.errors import TPOError
+from tpo_plugin.records import PreferencePair, read_jsonl, stable_id, to_json
+
+MANIFEST = "dataset.json"
+TEXTS = ("video", "prompt", "chosen", "rejected")
+# Some scripts write these where the video goes; here the policy puts the video before the prompt.
+PLACEHOLDERS = ("<image>", "<video>")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One preference pair to train on; `video` is relative to the data set's root, `tpo` says where the pair comes from."""
+
+    id: str
+    video: str
+    prompt: str
+    chosen: str
+    rejected: str
+    tpo: dict[str, Any] = field(default_factory=dict)
+
+
+def row_of(pair: PreferencePair) -> Row:
+    """A curated pair as a row, its provenance under `tpo` (all but the captions, which `candidates.jsonl` keeps)."""
+    plain = to_json(pair)
+    query = plain["query"]
+    provenance = {
+        "kind": query["kind"],
+        "task": query["task"],
+        "segment": [query["segment"]["start"], query["segment"]["end"]] if query["segment"] else None,
+        "perturbation": plain["perturbation"],
+        "verdicts": plain["verdicts"],
+        "generator": pair.generator,
+        "seed": pair.seed,
+        "seconds": pair.video.seconds,
+        "expected": query["answer"],
+        "chosen_times": plain["chosen_times"],
+        "rejected_times": plain["rejected_times"],
+    }
+    return Row(pair.id, pair.video.path, pair.query.text, pair.chosen, pair.rejected, provenance)
+
+
+def to_llava(row: Row) -> dict[str, Any]:
+    """The row as LLaVA DPO JSON; `answer` repeats `chosen` for upstream's length-grouped sampler."""
+    return {
+        "id": row.id,
+        "video": row.video,
+        "prompt": row.prompt,
+        "chosen": row.chosen,
+        "rejected": row.rejected,
+        "answer": row.chosen,
+        "tpo": row.tpo,
+    }
+
+
+def load_pairs(data: str | Path, video_root: str | Path | None = None) -> tuple[list[Row], Path]:
+    """The rows of a curation or import folder, or of a LLaVA DPO JSON / JSONL file, and the root of their video paths.
+
+    The root is `video_root`, else what the folder's `dataset.json` says, else the file's folder. Rows may lack `id`, `answer`
+    and `tpo`; an `<image>` or `<video>` placeholder at either end of a prompt is taken off. Ids are made unique.
+    Raises TPOError naming the file, the row and the key that is wrong, or if there are no rows.
+    """
+    rows, root = read_pairs(data, video_root)
+    if not rows:
+        raise TPOError(f"{data} holds no preference pairs; `tpo data stats` shows where a curation dropped them")
+    return rows, root
+
+
+def read_pairs(data: str | Path, video_root: str | Path | None = None) -> tuple[list[Row], Path]:
+    """As `load_pairs`, but a data set without rows is none of its errors."""
+    path = Path(data)
+    file, declared = _manifest(path) if path.is_dir() else (path, path.parent)
+    root = (Path(video_root) if video_root is not None else declared).resolve()
+    rows = [_row(values, root, f"{file}, row {index} (the first is 0)") for index, values in enumerate(_read(file))]
+    return unique_ids(rows), root
+
+
+def missing_videos(rows: Iterable[Row], root: Path) -> list[str]:
+    """The distinct video paths of `rows` that are not files under `root`, in order of first use."""
+    return [video for video in dict.fromkeys(row.video for row in rows) if not os.path.isfile(root / video)]
+
+
+def strip_placeholders(prompt: str) -> str:
+    """The prompt without a video placeholder at its start or end."""
+    for mark in PLACEHOLDERS:
+        prompt = prompt.removeprefix(mark + "\n").removeprefix(mark).removesuffix("\n" + mark).removesuffix(mark)
+    return prompt
+
+
+def _manifest(folder: Path) -> tuple[Path, Path]:
+    """The pairs file and the video root that the folder's `dataset.json` names."""
+    file = folder / MANIFEST
+    values = read_json(file, f"; finish `tpo curate` or `tpo data import` into {folder} first, or name a JSON file")
+    if not isinstance(values, dict) or not all(isinstance(values.get(key), str) for key in ("pairs", "video_root")):
+        raise TPOError(f'{file} must be {{"video_root": "...", "pairs": "..."}}')
+    return folder / values["pairs"], folder / values["video_root"]
+
+
+def read_json(file: Path, cure: str = "") -> Any:
+    """The file's JSON value (with or without a byte order mark); TPOError, with `cure` if there is no such file."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise TPOError(f"no file {file}{cure}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TPOError(f"{file} is not readable JSON: {error}") from None
+
+
+def _read(file: Path) -> Sequence[Any]:
+    if file.suffix == ".jsonl":
+        try:
+            return list(read_jsonl(file))
+        except (OSError, UnicodeDecodeError) as error:
+            raise TPOError(f"{file} is not readable JSON Lines: {error}") from None
+    values = read_json(file)
+    if not isinstance(values, list):
+        raise TPOError(f"{file} must be a list of rows (LLaVA DPO JSON), it is {type(values).__name__}")
+    return values
+
+
+def _row(values: Any, root: Path, where: str) -> Row:
+    if not isinstance(values, dict):
+        raise TPOError(f"{where} must be an object, it is {type(values).__name__}")
+    for key in TEXTS:
+        if key not in values:
+            raise TPOError(f"{where}: missing key `{key}`; it has {', '.join(map(repr, values)) or 'none'}")
+        if not isinstance(values[key], str) or not values[key].strip():
+            raise TPOError(f"{where}: `{key}` must be a text that is not empty, it is {values[key]!r:.80}")
+    tpo = values.get("tpo") or {}
+    if not isinstance(tpo, dict):
+        raise TPOError(f"{where}: `tpo` must be an object, it is {type(tpo).__name__}")
+    texts = {key: values[key] for key in TEXTS}
+    texts["video"] = _relative(texts["video"], root, where)
+    texts["prompt"] = strip_placeholders(texts["prompt"])
+    identity = values.get("id")
+    return Row(id=stable_id(texts) if identity in (None, "") else str(identity), tpo=tpo, **texts)
+
+
+def _relative(video: str, root: Path, where: str) -> str:
+    if not Path(video).is_absolute():
+        return video
+    if not Path(video).is_relative_to(root):
+        raise TPOError(f"{where}: `video` {video} is not under {root}; set video_root to a folder above all videos")
+    return Path(video).relative_to(root).as_posix()
+
+
+def unique_ids(rows: list[Row]) -> list[Row]:
+    """Upstream's sets use the video's name as id of several rows: the second gets `#2`, and so on."""
+    seen: set[str] = set()
+    unique = []
+    for row in rows:
+        identity, number = row.id, 1
+        while identity in seen:
+            number += 1
+            identity = f"{row.id}#{number}"
+        seen.add(identity)
+        unique.append(replace(row, id=identity))
+    return unique

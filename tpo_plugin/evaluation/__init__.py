@@ -1,0 +1,1 @@
+"""Benchmarks: checkpoints on lmms-eval's own tasks, every question accounted for, with bootstrap intervals."""

@@ -1,0 +1,139 @@
+"""Reading what lmms-eval wrote, and refusing what is incomplete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tpo_plugin.errors import EvaluationError
+from tpo_plugin.evaluation.bootstrap import Interval, accuracy
+from tpo_plugin.records import read_jsonl
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def read_task(
+    folder: Path, task: str, expected: int | None = None, rows: Rows | None = None, seed: int = 0
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One task's result and its answers (the lines of `answers.jsonl`) from the folder that lmms-eval wrote to.
+
+    `rows` are the benchmark's own questions, in order; `expected` is their number (default: what lmms-eval says it is).
+    Raises EvaluationError for a missing result, an empty metric, and a question that has not exactly one sample.
+    """
+    outcome = _only(folder, "*_results.json", "results file")
+    results = json.loads(outcome.read_text(encoding="utf-8"))
+    metric, score = _score(results, task)
+    samples = list(read_jsonl(_only(folder, f"*_samples_{task}.jsonl", f"sample log of {task}")))
+    count = expected if expected is not None else int(results["n-samples"][task]["original"])
+    _check_complete(samples, count)
+    samples.sort(key=lambda sample: sample["doc_id"])
+    answers = [_answer(task, metric, sample, rows[sample["doc_id"]] if rows else {}) for sample in samples]
+    videos = [answer["video"] for answer in answers]
+    interval = accuracy([answer["correct"] for answer in answers], videos if all(videos) else None, seed)
+    prompts = hashlib.sha256("\0".join(answer["prompt"] for answer in answers).encode("utf-8", "surrogatepass"))
+    result = {
+        "score": score,
+        "n": len(answers),
+        "metric": metric,
+        "accuracy": percent(interval),
+        "empty_responses": sum(not answer["response"].strip() for answer in answers),
+        "prompts": prompts.hexdigest()[:16],
+        "generation": results["configs"][task].get("generation_kwargs"),
+    }
+    return result, answers
+
+
+def percent(interval: Interval) -> dict[str, Any]:
+    """An interval as JSON, in percent."""
+    return {
+        "value": round(100 * interval.value, 3),
+        "low": round(100 * interval.low, 3),
+        "high": round(100 * interval.high, 3),
+        "n": interval.n,
+    }
+
+
+def last_lines(log: Path, count: int = 12) -> str:
+    """The end of a log without colours, bars and empty lines."""
+    import re
+
+    text = log.read_bytes()[-20_000:].decode("utf-8", "replace") if log.is_file() else ""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    lines = [line.rstrip() for line in re.split(r"[\r\n]", plain) if line.strip() and "%|" not in line]
+    return "\n".join(lines[-count:]) or "(the log is empty)"
+
+
+def _only(folder: Path, pattern: str, what: str) -> Path:
+    found = sorted(folder.rglob(pattern))
+    if len(found) != 1:
+        raise EvaluationError(f"lmms-eval wrote {len(found) or 'no'} {what}")
+    return found[0]
+
+
+def _score(results: Mapping[str, Any], task: str) -> tuple[str, float]:
+    """Name and value of the task's own metric."""
+    if task not in results["results"]:
+        raise EvaluationError(f"no result; lmms-eval has results of {', '.join(results['results']) or 'no task'}")
+    metric = results["configs"][task]["metric_list"][0]["metric"]
+    values = [value for key, value in results["results"][task].items() if key.split(",")[0] == metric]
+    if len(values) != 1 or isinstance(values[0], bool) or not isinstance(values[0], (int, float)):
+        raise EvaluationError(f"its metric {metric} is {values}, not a number")
+    if not math.isfinite(values[0]):
+        raise EvaluationError(f"its metric {metric} is {values[0]}")
+    return metric, float(values[0])
+
+
+def _check_complete(samples: Sequence[Mapping[str, Any]], expected: int) -> None:
+    """Every question has exactly one sample with a response."""
+    seen = Counter(sample["doc_id"] for sample in samples)
+    missing = [number for number in range(expected) if number not in seen]
+    repeated = [number for number, times in seen.items() if times > 1]
+    if missing:
+        raise EvaluationError(f"{len(missing)} of {expected} questions have no answer (the first is {missing[0]})")
+    if repeated or len(seen) != expected:
+        raise EvaluationError(
+            f"{len(samples)} answers to {expected} questions: {len(repeated)} are answered more than once"
+        )
+    silent = [sample["doc_id"] for sample in samples if not isinstance(_response(sample), str)]
+    if silent:
+        raise EvaluationError(f"{len(silent)} of {expected} questions have no response (the first is {silent[0]})")
+
+
+def _response(sample: Mapping[str, Any]) -> Any:
+    response = sample.get("filtered_resps")
+    return response[0] if isinstance(response, list) and len(response) == 1 else response
+
+
+def _answer(task: str, metric: str, sample: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    value = sample.get(metric)
+    known = {**(value if isinstance(value, dict) else {}), **row}
+    name = str(known.get("question_id", sample["doc_id"]))
+    if name in sample["input"]:  # MLVU logs the question's text as its id
+        name = str(sample["doc_id"])
+    return {
+        "task": task,
+        "id": name,
+        "category": known.get("task_type") or known.get("task_category"),
+        "duration": known.get("duration"),
+        "question": row.get("question", sample["input"]),
+        "answer": sample["target"],
+        "response": _response(sample),
+        "correct": _correct(metric, value),
+        "video": known.get("videoID") or known.get("video_name"),
+        "prompt": sample["input"],
+    }
+
+
+def _correct(metric: str, value: Any) -> int:
+    """0 or 1 from what a task logs of a sample: the answer's letter and the right one, or a score of 0 or 1."""
+    if isinstance(value, dict):
+        given = value.get("pred_answer", value.get("parsed_pred"))
+        value = given == value["answer"] if given is not None and "answer" in value else value.get("score")
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
+        return int(value)
+    raise EvaluationError(f"its samples do not say right or wrong in {metric} (found {value!r})")

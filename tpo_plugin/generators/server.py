@@ -1,0 +1,49 @@
+"""A video LMM behind an OpenAI-compatible server (vLLM, SGLang, ...): frames go as image parts, the question last.
+
+The prompts of one video are sent together and begin with the same frames where they can, so that prefix caches hit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tpo_plugin.generators.base import Prompt
+from tpo_plugin.llm import ChatClient
+from tpo_plugin.options import GeneratorOptions
+
+
+class ServerGenerator:
+    """Frames as JPEG data URIs; an empty text where the server refused or said nothing."""
+
+    def __init__(self, options: GeneratorOptions, client: ChatClient) -> None:
+        self.name = options.server.model
+        self.options = options
+        self.client = client
+
+    async def generate(self, prompts: Sequence[Prompt]) -> list[str]:
+        return list(await asyncio.gather(*(self._one(prompt) for prompt in prompts)))
+
+    async def _one(self, prompt: Prompt) -> str:
+        images = [{"type": "image_url", "image_url": {"url": data_uri(frame)}} for frame in prompt.frames]
+        content: list[dict[str, Any]] = [*images, {"type": "text", "text": prompt.text}]
+        reply = await self.client.complete(
+            [{"role": "user", "content": content}],
+            max_tokens=self.options.max_new_tokens,
+            temperature=self.options.temperature,
+            top_p=self.options.top_p,
+        )
+        return reply.text
+
+
+def data_uri(frame: np.ndarray, quality: int = 90) -> str:
+    """A uint8 (H, W, 3) RGB picture as a JPEG data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,138 @@
+"""What was run: the settings of each stage that change a number, and the whole recipes behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from tpo_plugin import __version__
+from tpo_plugin.report.curation import Curation
+from tpo_plugin.report.evaluation import Evaluation
+from tpo_plugin.report.markup import Markup, definitions, details, join, row, table, tag
+from tpo_plugin.report.training import Run
+
+MISSING = "\u2013"
+
+
+def section(curation: Curation | None, runs: Sequence[Run], evaluation: Evaluation | None) -> Markup:
+    """Models, then the settings of curation, training and evaluation."""
+    return join(
+        models(evaluation) if evaluation else None,
+        _curation(curation) if curation else None,
+        _training(runs) if runs else None,
+        _evaluation(evaluation) if evaluation else None,
+        tag("p", f"Page made by tpo-plugin {__version__}.", class_="note"),
+    )
+
+
+def models(evaluation: Evaluation) -> Markup:
+    """Which checkpoint each label stands for."""
+    entries = evaluation.results["models"].items()
+    rows = [row(label, tag("code", entry.get("checkpoint", MISSING))) for label, entry in entries]
+    return table("Models compared; differences are from the first", ["Label", "Checkpoint"], tag("tbody", rows))
+
+
+def look(recipe: dict[str, Any] | None, path: str) -> Any:
+    """The value at a dotted path of a recipe; None where there is none."""
+    value: Any = recipe
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def say(value: Any) -> Any:
+    """A recipe's value in words."""
+    if value is None:
+        return MISSING
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {say(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(say(item)) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def frames(value: Any) -> str:
+    """Frame options in words."""
+    if not isinstance(value, dict) or "max" not in value:
+        return str(say(value))
+    return f"{say(value.get('fps'))} a second, at most {say(value['max'])}"
+
+
+def _curation(curation: Curation) -> Markup:
+    recipe = curation.recipe
+    if recipe is None:
+        return join(tag("h3", "Curation"), tag("p", "Its recipe was not saved.", class_="absent"))
+    generator = look(recipe, "responses") or {}
+    model = generator.get("model") or look(generator, "server.model")
+    facts = [
+        ("videos", say(look(recipe, "videos.source"))),
+        ("answers by", tag("code", say(model))),
+        ("queries and verdicts by", tag("code", say(look(recipe, "llm.model")))),
+        ("frames", frames(recipe.get("frames"))),
+        (
+            "localized : comprehensive",
+            " : ".join(str(say(part)) for part in (look(recipe, "queries.ratio") or {}).values()) or MISSING,
+        ),
+        ("rejected side", say(_perturbations(recipe))),
+        ("filters", say(look(recipe, "filters.use"))),
+        ("seed", say(recipe.get("seed"))),
+    ]
+    return join(tag("h3", "Curation"), definitions(facts, class_="facts"), _whole(recipe, "curation"))
+
+
+def _perturbations(recipe: dict[str, Any]) -> dict[str, Any]:
+    named = look(recipe, "perturbations") or {}
+    return {kind: str(named[kind]).replace("_", " ") for kind in ("localized", "comprehensive") if kind in named}
+
+
+def _training(runs: Sequence[Run]) -> Markup:
+    settings = [
+        ("starts from", "model"),
+        ("pairs", "data"),
+        ("beta", "objective.beta"),
+        ("weight of the preference loss", "objective.dpo_alpha"),
+        ("weight of the SFT loss", "objective.gamma"),
+        ("frames", "frames"),
+        ("trained parts", "trainable"),
+        ("LoRA", "lora"),
+        ("learning rate", "arguments.learning_rate"),
+        ("epochs", "arguments.num_train_epochs"),
+        ("batch size a device", "arguments.per_device_train_batch_size"),
+        ("gradient accumulation", "arguments.gradient_accumulation_steps"),
+        ("seed", "seed"),
+    ]
+    rows = [row("finished", *("yes" if run.finished else "no" for run in runs))]
+    for name, path in settings:
+        values = [look(run.recipe, path) for run in runs]
+        if any(value is not None for value in values):
+            rows.append(row(name, *(frames(value) if path == "frames" else say(value) for value in values)))
+    shown = table(
+        "Settings of each run", ["Setting", *(run.label for run in runs)], tag("tbody", rows), class_="settings"
+    )
+    recipes = [_whole(run.recipe, f"run {run.label}") for run in runs if run.recipe]
+    return join(tag("h3", "Training"), shown, recipes)
+
+
+def _evaluation(evaluation: Evaluation) -> Markup:
+    results = evaluation.results
+    facts: list[tuple[str, Any]] = [
+        (name.replace("_", " "), frames(value) if name == "frames" else say(value))
+        for name, value in results.items()
+        if name not in ("models", "versions") and not isinstance(value, list)
+    ]
+    versions = results.get("versions")
+    return join(
+        tag("h3", "Evaluation"),
+        definitions(facts, class_="facts"),
+        tag("p", "Versions: ", say(versions), ".", class_="note") if versions else None,
+        _whole(evaluation.recipe, "evaluation") if evaluation.recipe else None,
+    )
+
+
+def _whole(recipe: dict[str, Any], name: str) -> Markup:
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    return details(f"Whole recipe of {name}", tag("pre", tag("code", text), tabindex="0"))

@@ -1,0 +1,118 @@
+"""Training curves of one or several runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tpo_plugin.errors import TPOError
+from tpo_plugin.report import charts, sources
+from tpo_plugin.report.markup import Markup, details, join, row, table, tag
+
+COMMAND = "tpo train"
+# History key, title, unit, level of reference. The two log-probabilities share their y range.
+CHARTS = (
+    ("loss", "Loss", "nats", None),
+    ("rewards/margins", "Reward margin, chosen over rejected", "nats", 0.0),
+    ("rewards/accuracies", "Reward accuracy: chosen above rejected", "share of pairs", 0.5),
+    ("logps/chosen", "Log-probability of the chosen answer", "nats", None),
+    ("logps/rejected", "Log-probability of the rejected answer", "nats", None),
+    ("rewards/margins/localized", "Reward margin, localized pairs", "nats", 0.0),
+    ("rewards/margins/comprehensive", "Reward margin, comprehensive pairs", "nats", 0.0),
+)
+SHARED_RANGE = ("logps/chosen", "logps/rejected")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run; `finished` is false while its completion marker is missing."""
+
+    label: str
+    recipe: dict[str, Any] | None
+    history: list[dict[str, Any]]
+    finished: bool
+
+    def values(self, key: str) -> list[tuple[float, float]]:
+        """The (step, value) points of a logged quantity; a value that is not a finite number is NaN."""
+        return [
+            (float(entry["step"]), _finite(entry[key])) for entry in self.history if key in entry and "step" in entry
+        ]
+
+
+def _finite(value: Any) -> float:
+    usable = isinstance(value, (int, float)) and math.isfinite(value)
+    return float(value) if usable else math.nan
+
+
+def load(label: str, path: Path) -> Run:
+    """Read a training output folder; TPOError names the file that is missing or unreadable."""
+    run = sources.folder(path, f"training run {label}", COMMAND)
+    history = sources.read_json(run / "history.json", list, COMMAND)
+    if not all(isinstance(entry, dict) for entry in history):
+        raise TPOError(f"{run / 'history.json'} must hold a list of objects; run `{COMMAND}` again")
+    loaded = Run(label, sources.read_recipe(run), history, (run / "done.json").exists())
+    if not loaded.values("loss"):
+        raise TPOError(f"{run / 'history.json'} has no step with a `loss`; let `{COMMAND}` log at least once")
+    return loaded
+
+
+def section(runs: Sequence[Run], colours: dict[str, int]) -> Markup:
+    """A chart for each quantity that any run logged, and the numbers behind them."""
+    limits = _shared_limits(runs, colours)
+    figures = []
+    for key, title, unit, reference in CHARTS:
+        curves = _curves(runs, key, colours)
+        if curves:
+            drawn = charts.line_chart(title, curves, unit, limits if key in SHARED_RANGE else None, reference)
+            figures.append(tag("figure", tag("figcaption", title, " ", tag("small", unit)), drawn))
+    unfinished = [run.label for run in runs if not run.finished]
+    warning = (
+        f"Not finished (no completion marker): {', '.join(unfinished)}. The curves end where the run stands."
+        if unfinished
+        else None
+    )
+    return join(
+        tag("p", warning, class_="absent") if warning else None,
+        tag("div", figures, class_="charts"),
+        tag(
+            "p",
+            "Thin lines are the logged values, thick ones their trailing mean over a tenth of the run. A reward is beta times the "
+            "log-probability ratio of policy to reference; the dashed level is where a policy equal to its reference stands. The two "
+            "log-probability charts share one scale: a preference loss may lower both sides.",
+            class_="note",
+        ),
+        details("Numbers behind the curves", numbers(runs)),
+    )
+
+
+def _curves(runs: Sequence[Run], key: str, colours: dict[str, int]) -> list[charts.Curve]:
+    curves = [charts.Curve(run.label, run.values(key), colours[run.label]) for run in runs]
+    return [curve for curve in curves if any(not math.isnan(y) for _, y in curve.points)]
+
+
+def _shared_limits(runs: Sequence[Run], colours: dict[str, int]) -> tuple[float, float] | None:
+    curves = [curve for key in SHARED_RANGE for curve in _curves(runs, key, colours)]
+    return charts.y_range(curves) if curves else None
+
+
+def numbers(runs: Sequence[Run]) -> Markup:
+    """First and last logged value of each quantity, and the mean over the last tenth of the run."""
+    bodies = []
+    for key, title, unit, _ in CHARTS:
+        rows = []
+        for run in runs:
+            points = [point for point in run.values(key) if not math.isnan(point[1])]
+            if points:
+                tail = [y for _, y in points[-max(1, len(points) // 10) :]]
+                shown = [points[0][1], points[-1][1], sum(tail) / len(tail)]
+                rows.append(
+                    row(run.label, f"{points[-1][0]:g}", *(charts.number(y, 4) for y in shown), numeric=range(1, 5))
+                )
+        if rows:
+            heading = tag("tr", tag("th", f"{title} ({unit})", scope="rowgroup", colspan=5))
+            bodies.append(tag("tbody", heading, rows))
+    columns = ["Run", "Last step", "First", "Last", "Mean of last tenth"]
+    return table("Logged values of each run", columns, bodies, numeric=range(1, 5))

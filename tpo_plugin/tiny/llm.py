@@ -1,0 +1,93 @@
+"""The language model of the tiny world: it captions frames, writes queries and judges answers by this world's rules.
+
+It knows what its prompt says and nothing else: captions come from measuring the frames that it is sent, queries and verdicts from
+the captions in the prompt.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from tpo_plugin.curation.templates import task_texts
+from tpo_plugin.records import stable_id
+from tpo_plugin.tiny.questions import BY_NAME, ask, same_answer, true_answer
+from tpo_plugin.tiny.vision import read_scenes
+from tpo_plugin.tiny.world import Scene
+
+SENTENCE = re.compile(r"On a (\w+) background a (\w+)(?: moves (\w+))?\.")
+# Which forms of question serve a task type. Nothing has a cause in this world, so `causal` gets none.
+FORMS = {
+    "localized": {
+        "object": ["shape"],
+        "action": ["motion"],
+        "spatial": ["edge"],
+        "descriptive": ["scene"],
+        "temporal_reasoning": ["next", "previous"],
+        "information_extraction": ["shape", "motion"],
+    },
+    "comprehensive": {
+        "object": ["next", "previous"],
+        "temporal_reasoning": ["next", "previous", "order"],
+        "information_extraction": ["count"],
+        "summarization": ["list"],
+        "descriptive": ["list"],
+    },
+}
+
+
+def answer(text: str, frames: Sequence[np.ndarray]) -> str:
+    """The reply to a prompt of the curation templates; frames are uint8 (H, W, 3)."""
+    if frames:
+        return caption(frames)
+    if "Answer 1:" in text:
+        return judge(text)
+    return write_query(text)
+
+
+def caption(frames: Sequence[np.ndarray]) -> str:
+    """What the frames show, a sentence a scene."""
+    scenes = read_scenes(frames)
+    return " ".join(
+        f"On a {scene.colour} background a {scene.shape}{f' moves {scene.motion}' if scene.motion else ''}."
+        for scene in scenes
+    )
+
+
+def scenes_of(captions: str) -> list[Scene]:
+    """The scenes that captions tell of; sentences about one scene that follow each other are put together."""
+    scenes: list[Scene] = []
+    for colour, shape, motion in SENTENCE.findall(captions):
+        if scenes and scenes[-1].colour == colour:
+            scenes[-1] = Scene(colour, shape, scenes[-1].motion or motion)
+        else:
+            scenes.append(Scene(colour, shape, motion))
+    return scenes
+
+
+def write_query(text: str) -> str:
+    """A question and answer in the form that the templates ask for, or None."""
+    kind = "localized" if "one part of a longer video" in text else "comprehensive"
+    task = next((name for name, said in task_texts().items() if f"focuses on {said}." in text), "")
+    rng = random.Random(stable_id(text))
+    names = FORMS[kind].get(task, [])
+    scenes = scenes_of(text)
+    question = ask(BY_NAME[rng.choice(names)], scenes, rng) if names and scenes else None
+    return f"Q: {question.text}\nA: {question.answer}" if question else "None"
+
+
+def judge(text: str) -> str:
+    """The three verdicts: is answer 1 better, is something ambiguous or contradictory, is answer 1 correct."""
+    parts = re.search(r"Question: (.*)\nAnswer 1: (.*)\nAnswer 2: (.*)\n", text)
+    if parts is None:
+        return "I see no question with two answers."
+    question, chosen, rejected = parts.groups()
+    true = true_answer(question, scenes_of(text))
+    if true is None:
+        return "1: Equally\n2: Yes\n3: No"
+    right, other = same_answer(chosen, true), same_answer(rejected, true)
+    better = "Equally" if right == other else "Yes" if right else "No"
+    return f"1: {better}\n2: {'No' if right else 'Yes'}\n3: {'Yes' if right else 'No'}"

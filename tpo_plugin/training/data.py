@@ -1,0 +1,127 @@
+"""Preference pairs as training batches: the video is decoded and encoded when its batch is due."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tpo_plugin.dataset.pairs import Row, load_pairs, missing_videos
+from tpo_plugin.errors import TPOError, VideoError
+from tpo_plugin.generators.base import Prompt
+from tpo_plugin.integrations.huggingface import prompt_text
+from tpo_plugin.options import FrameOptions, TrainRecipe
+from tpo_plugin.training.policies.hf import EncodedPair, collate, encode_pair, response_ids
+from tpo_plugin.video import VideoInfo, probe, read_frames, sample_times, time_instruction
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingPairs:
+    """The rows to train on with their videos, all of which are there and show a picture (TPOError otherwise)."""
+
+    def __init__(self, rows: Sequence[Row], root: Path, frames: FrameOptions) -> None:
+        self.rows, self.root, self.frames = list(rows), root, frames
+        self.videos = self._probe()
+
+    @classmethod
+    def of_recipe(cls, recipe: TrainRecipe) -> TrainingPairs:
+        """The recipe's pairs, the first `max_pairs` of them."""
+        rows, root = load_pairs(recipe.data, recipe.video_root)
+        return cls(rows[: recipe.max_pairs], root, recipe.frames)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def prompt(self, index: int) -> Prompt:
+        """The whole video's frames and the query of a row; TPOError names the row whose video cannot be decoded."""
+        row = self.rows[index]
+        info = self.videos[row.video]
+        times = sample_times([(0.0, info.seconds)], self.frames)
+        try:
+            frames = read_frames(self.root / row.video, times, self.frames.max_side)
+        except VideoError as error:
+            raise TPOError(f"row {row.id}: {error}; {_cure(row)}") from None
+        return Prompt(frames, times, info.seconds, self._text(row))
+
+    def _text(self, row: Row) -> str:
+        if not self.frames.time_instruction:
+            return row.prompt
+        seconds = self.videos[row.video].seconds
+        return time_instruction(seconds, sample_times([(0.0, seconds)], self.frames)) + row.prompt
+
+    def _probe(self) -> dict[str, VideoInfo]:
+        """Length and size of every video; TPOError if one is missing or no video."""
+        missing = missing_videos(self.rows, self.root)
+        if missing:
+            raise TPOError(
+                f"{len(missing)} of the pairs' videos are not under {self.root}: {', '.join(missing[:3])}"
+                f"{', ...' if len(missing) > 3 else ''}; set `video_root` to the folder that their paths start from"
+            )
+        first = {row.video: row for row in reversed(self.rows)}
+        with ThreadPoolExecutor(4) as pool:
+            found = pool.map(self._probe_one, first.values())
+            infos = list(tqdm(found, desc="probe videos", total=len(first), unit="video", disable=len(first) < 100))
+        return dict(zip(first, infos))
+
+    def _probe_one(self, row: Row) -> VideoInfo:
+        try:
+            return probe(self.root / row.video)
+        except VideoError as error:
+            raise TPOError(f"row {row.id}: {error}; {_cure(row)}") from None
+
+    def check_lengths(self, processor: Any, max_length: int) -> None:
+        """TPOError, before any training, for a row whose longer sequence has more than `max_length` tokens.
+
+        The video's share is measured once for each number and size of frames; its placeholder is one token in the text.
+        """
+        tokens = processor.tokenizer
+        video_tokens: dict[tuple[Any, ...], int] = {}
+        for index, row in enumerate(self.rows):
+            info = self.videos[row.video]
+            shape = (len(sample_times([(0.0, info.seconds)], self.frames)), info.height, info.width)
+            text = len(tokens(prompt_text(processor, self._text(row)), add_special_tokens=False)["input_ids"])
+            responses = [response_ids(processor, row.prompt, response) for response in (row.chosen, row.rejected)]
+            longest = max(map(len, responses))
+            if shape not in video_tokens:
+                video_tokens[shape] = encode_pair(processor, self.prompt(index), [row.chosen]).length
+                video_tokens[shape] -= text + len(responses[0])
+            check_length(row, text + video_tokens[shape] + longest, longest, max_length)
+
+
+class PairCollator:
+    """Turns row numbers into a batch of encoded pairs, or of their chosen sides alone (`with_rejected` false)."""
+
+    def __init__(self, pairs: TrainingPairs, processor: Any, with_rejected: bool, max_length: int | None = None) -> None:
+        self.pairs, self.processor = pairs, processor
+        self.with_rejected, self.max_length = with_rejected, max_length
+
+    def __call__(self, features: Sequence[dict[str, int]]) -> dict[str, Any]:
+        encoded = [self.encode(feature["row"]) for feature in features]
+        return collate(encoded, self.processor.tokenizer.pad_token_id)
+
+    def encode(self, index: int) -> EncodedPair:
+        """The row as the model takes it; TPOError if it does not fit into `max_length`."""
+        row = self.pairs.rows[index]
+        responses = (row.chosen, row.rejected) if self.with_rejected else (row.chosen,)
+        pair = encode_pair(self.processor, self.pairs.prompt(index), responses, row.tpo.get("kind") or "")
+        if self.max_length:
+            check_length(row, pair.length, max(map(len, pair.responses)), self.max_length)
+        return pair
+
+
+def check_length(row: Row, length: int, response: int, max_length: int) -> None:
+    """TPOError if a sequence of `length` tokens, `response` of them the answer's, would be cut."""
+    if length > max_length:
+        raise TPOError(
+            f"row {row.id}: video, query and response have {length} tokens (the response {response}), `max_length` is "
+            f"{max_length}; a cut response would be another response: raise `max_length`, or lower `frames.max`"
+        )
+
+
+def _cure(row: Row) -> str:
+    return f"mend the file, or take the rows with the video {row.video} out of the data"

@@ -1,0 +1,1 @@
+"""Policies: how a model family is encoded, scored and made trainable."""

@@ -1,0 +1,208 @@
+"""`tpo train`: from a recipe to a trained checkpoint, continued where an earlier run of it was stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tpo_plugin import recipe as recipes
+from tpo_plugin.errors import RecipeError, TPOError
+from tpo_plugin.integrations.huggingface import load_model, load_processor
+from tpo_plugin.options import TrainRecipe
+from tpo_plugin.records import stable_id, write_json
+from tpo_plugin.training.arguments import training_arguments
+from tpo_plugin.training.data import PairCollator, TrainingPairs
+from tpo_plugin.training.hf_trainer import HFTemporalDPOTrainer
+from tpo_plugin.training.policies.parts import check_trainable, lora_config, set_trainable
+from tpo_plugin.training.trainer import needs_reference
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_BYTES = 1 << 20
+
+
+def train(recipe: TrainRecipe) -> Path:
+    """Train and return the folder of the final checkpoint.
+
+    A finished run of the same recipe on the same inputs is reused, an unfinished one continued from its last complete
+    checkpoint. Raises TPOError (RecipeError, VideoError) for anything the user can mend; the data is checked before a model is loaded.
+    """
+    output = Path(recipe.output)
+    check_recipe(recipe)
+    arguments = training_arguments(recipe)
+    with locked(output):
+        pairs = TrainingPairs.of_recipe(recipe)
+        inputs = {"pairs": stable_id([asdict(row) for row in pairs.rows]), "model": checkpoint_id(recipe.model)}
+        if claim(output, recipe, inputs):
+            logger.info("%s is finished: reusing %s", output, output / "model")
+            return output / "model"
+        trainer = build_trainer(recipe, arguments, pairs)
+        checkpoint = last_checkpoint(output)
+        logger.info("%d pairs, %s", len(pairs), f"continuing from {checkpoint}" if checkpoint else "from the start")
+        started = time.monotonic()
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finish(trainer, output, inputs, time.monotonic() - started)
+    return output / "model"
+
+
+def check_recipe(recipe: TrainRecipe) -> None:
+    """RecipeError for values that do not fit together."""
+    check_trainable(recipe.trainable, recipe.lora)
+    goal = recipe.objective
+    if goal.dpo_alpha < 0 or goal.gamma < 0 or goal.beta <= 0 or goal.dpo_alpha == goal.gamma == 0:
+        raise RecipeError(
+            "`objective` needs beta > 0 and non-negative dpo_alpha and gamma, at least one of them above 0; "
+            f"it has beta {goal.beta}, dpo_alpha {goal.dpo_alpha}, gamma {goal.gamma}"
+        )
+    if recipe.dtype in ("bfloat16", "float16") and recipe.lora is None:
+        logger.warning(
+            "weights are held in %s: updates below about 0.4 %% of a weight are lost in rounding; leave `dtype` out and set "
+            "`arguments.bf16: true` to compute in bfloat16 with float32 weights",
+            recipe.dtype,
+        )
+
+
+def build_trainer(recipe: TrainRecipe, arguments: Any, pairs: TrainingPairs) -> HFTemporalDPOTrainer:
+    """The trainer of a recipe, its policy and reference loaded from the recipe's checkpoint."""
+    processor = load_processor(recipe.model)
+    if recipe.max_length:
+        pairs.check_lengths(processor, recipe.max_length)
+    reference = _load(recipe, arguments).requires_grad_(False) if needs_reference(recipe.objective) else None
+    model = _load(recipe, arguments)
+    set_trainable(model, recipe.trainable)
+    return HFTemporalDPOTrainer(
+        model=model,
+        ref_model=reference,
+        args=arguments,
+        objective=recipe.objective,
+        data_collator=PairCollator(pairs, processor, needs_reference(recipe.objective), recipe.max_length),
+        peft_config=lora_config(model, recipe.lora, recipe.trainable) if recipe.lora else None,
+    )
+
+
+def _load(recipe: TrainRecipe, arguments: Any) -> Any:
+    """The recipe's checkpoint as a plain model (an adapter it brings is merged); weights in float32 unless it says otherwise."""
+    dtype = "float32" if recipe.dtype == "auto" else recipe.dtype
+    model = load_model(recipe.model, dtype, str(arguments.device), recipe.attn_implementation)
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+
+
+def finish(trainer: HFTemporalDPOTrainer, output: Path, inputs: dict[str, str], seconds: float) -> None:
+    """Save the model (adapters merged), its processor and the history; the marker comes last."""
+    if hasattr(trainer.model, "merge_and_unload"):
+        trainer.model = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
+    trainer.save_model(str(output / "model"))
+    if not trainer.is_world_process_zero():
+        return
+    write_json(output / "history.json", [entry for entry in trainer.state.log_history if "loss" in entry])
+    packages = ("tpo-plugin", "torch", "transformers", "trl", "peft")
+    done = {
+        "inputs": inputs,
+        "steps": trainer.state.global_step,
+        "pairs": len(trainer.train_dataset),
+        "seconds": round(seconds, 1),
+        "versions": {name: version(name) for name in packages},
+    }
+    write_json(output / "done.json", done)
+    logger.info("trained %d steps in %.0f s, saved %s", done["steps"], seconds, output / "model")
+
+
+def claim(output: Path, recipe: TrainRecipe, inputs: dict[str, str]) -> bool:
+    """Whether `output` holds a finished run of this recipe on these inputs; else it becomes, or stays, a run of it.
+
+    RecipeError if it holds a run of another recipe or on other inputs that has saved something.
+    """
+    marker, saved = output / "inputs.json", output / "recipe.yaml"
+    begun = (output / "done.json").is_file() or any(output.glob("checkpoint-*"))
+    if begun and saved.is_file():
+        differing = _differences(yaml.safe_load(saved.read_text(encoding="utf-8")) or {}, recipes.to_plain(recipe))
+        if marker.is_file():
+            old = json.loads(marker.read_text(encoding="utf-8"))
+            differing += [f"the {key} changed since" for key in inputs if old.get(key) != inputs[key]]
+        if differing:
+            raise RecipeError(
+                f"{output} holds a run of another recipe ({'; '.join(differing)}); choose another `output`, or remove the folder"
+            )
+    if (output / "done.json").is_file():
+        return True
+    if is_main():
+        write_json(marker, inputs)
+        recipes.save(recipe, output)
+    return False
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """`key: old -> new` for each differing value."""
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before} -> {after}")
+    return found
+
+
+def last_checkpoint(output: Path) -> Path | None:
+    """The newest complete `checkpoint-N`. The trainer's state is what transformers writes last into one: a folder without it, or
+    with half of it, was torn by a kill."""
+    folders = [folder for folder in output.glob("checkpoint-*") if folder.name.partition("-")[2].isdigit()]
+    for folder in sorted(folders, key=lambda folder: int(folder.name.partition("-")[2]), reverse=True):
+        try:
+            state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            logger.warning("%s is incomplete (the run was stopped while saving it); an earlier one is used", folder)
+            continue
+        if state.get("global_step") == int(folder.name.partition("-")[2]):
+            return folder
+    return None
+
+
+def checkpoint_id(checkpoint: str) -> str:
+    """A fingerprint of a checkpoint: of a local folder its files' names, sizes and a sample of their bytes, of a hub model its name."""
+    folder = Path(checkpoint)
+    if not folder.is_dir():
+        return checkpoint
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin", ".jinja")):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as data:
+            digest.update(data.read(SAMPLE_BYTES))
+            data.seek(max(0, size - SAMPLE_BYTES))
+            digest.update(data.read())
+    return digest.hexdigest()[:16]
+
+
+def is_main() -> bool:
+    """Whether this is the first of the processes that a launcher (torchrun, accelerate) started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Hold the output folder alone; TPOError if it cannot be written or another run holds it."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        lock = (output / ".lock").open("a")
+    except OSError as error:
+        raise TPOError(f"cannot write to the output folder {output}: {error.strerror}; choose another `output`") from None
+    with lock:
+        try:
+            if is_main():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TPOError(f"another run is writing to {output}; wait for it or choose another `output`") from None
+        yield
