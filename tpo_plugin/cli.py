@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="one HTML page on what was run and whether it helped")
     report.add_argument("output", help="the page to write, such as report.html")
     report.add_argument("--pairs", type=Path, help="a curation output folder")
-    report.add_argument("--train", nargs="*", default=[], metavar="LABEL=FOLDER", help="training output folders")
+    report.add_argument(
+        "--train", nargs="+", action="extend", default=[], metavar="LABEL=FOLDER", help="training output folders"
+    )
     report.add_argument("--evaluation", type=Path, help="an evaluation output folder")
     report.set_defaults(run=_report)
 
@@ -80,8 +82,11 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     imported.add_argument("csv", help="the CSV or TSV file")
     imported.add_argument("--output", required=True, help="folder for the imported data set")
     imported.add_argument("--videos", help="the folder that video paths start from (default: the CSV's)")
-    imported.add_argument("--map", nargs="*", default=[], metavar="column=field", help="which column is which field")
+    imported.add_argument(
+        "--map", nargs="+", action="extend", default=[], metavar="column=field", help="which column is which field"
+    )
     imported.add_argument("--allow-missing", action="store_true", help="keep rows whose video is not there")
+    imported.add_argument("--encoding", help="the CSV's text encoding (default: UTF-8)")
     imported.set_defaults(run=_data_import)
 
 
@@ -171,7 +176,7 @@ def _data_stats(args: argparse.Namespace) -> None:
 def _data_import(args: argparse.Namespace) -> None:
     from tpo_plugin.dataset.importers import import_csv
 
-    print(import_csv(args.csv, args.output, args.map, args.videos, args.allow_missing))
+    print(import_csv(args.csv, args.output, args.map, args.videos, args.allow_missing, args.encoding))
 
 
 def _tiny_pretrain(args: argparse.Namespace) -> None:

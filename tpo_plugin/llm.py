@@ -125,7 +125,8 @@ class ChatClient:
             self.usage.tokens_in += answer.usage.prompt_tokens
             self.usage.tokens_out += answer.usage.completion_tokens
             self.usage.cost += (
-                answer.usage.prompt_tokens * self.options.price_in + answer.usage.completion_tokens * self.options.price_out
+                answer.usage.prompt_tokens * self.options.price_in
+                + answer.usage.completion_tokens * self.options.price_out
             ) / 1e6
         if getattr(choice.message, "refusal", None) or choice.finish_reason == "content_filter":
             return Reply("", "refused")

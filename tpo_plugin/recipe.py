@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from dacite import Config, DaciteError, WrongTypeError, from_dict
@@ -22,11 +22,11 @@ R = TypeVar("R")
 
 def load(kind: type[R], path: str | Path, overrides: tuple[str, ...] = ()) -> R:
     """Read the recipe `path` (YAML) as `kind`, with `key.sub=value` overrides applied; RecipeError says what does not fit."""
-    file = Path(path)
+    file = _find(str(path))
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"no recipe at {path}; `ls recipes/` shows those that come with the package") from None
+        raise RecipeError(f"no recipe at {path}; those of the package go by name, such as tiny/curate") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise RecipeError(f"{path} is not readable YAML: {error}") from None
     if not isinstance(data, dict):
@@ -36,11 +36,23 @@ def load(kind: type[R], path: str | Path, overrides: tuple[str, ...] = ()) -> R:
     return parse(kind, data, str(path))
 
 
+def shipped(name: str) -> Path:
+    """The file of a recipe that comes with the package, such as `tiny/curate`."""
+    installed = Path(__file__).parent / "recipes"  # a wheel carries them inside the package
+    root = installed if installed.is_dir() else Path(__file__).parents[1] / "recipes"
+    return root / f"{name}.yaml"
+
+
+def _find(path: str) -> Path:
+    """A recipe by its path or, if there is no such file, by the name of one that comes with the package."""
+    return Path(path) if Path(path).exists() or not shipped(path).is_file() else shipped(path)
+
+
 def parse(kind: type[R], data: dict[str, Any], where: str = "recipe") -> R:
     """The recipe of class `kind` from plain values."""
     _check_keys(kind, data, where, "")
     try:
-        return from_dict(kind, _widen(kind, data), Config(strict=True, cast=[tuple]))  # type: ignore[type-var]
+        return from_dict(kind, _widen(kind, data), Config(strict=True, cast=[tuple]))
     except WrongTypeError as error:
         raise RecipeError(
             f"{where}: `{error.field_path}` must be {_type_name(error.field_type)}, not {error.value!r}"
@@ -118,4 +130,6 @@ def _widen(kind: Any, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _type_name(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint)).replace("typing.", "")
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    return str(hint if get_args(hint) else getattr(hint, "__name__", hint)).replace("typing.", "")

@@ -32,7 +32,9 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / ".lock").open("a")
         except OSError as error:
-            raise TPOError(f"cannot write to the output folder {folder}: {error.strerror}; choose another `output`") from None
+            raise TPOError(
+                f"cannot write to the output folder {folder}: {error.strerror}; choose another `output`"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -41,7 +43,9 @@ class Journal:
         self._file = self.path.open("ab", buffering=0)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
         self._lock.close()
 

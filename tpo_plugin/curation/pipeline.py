@@ -1,6 +1,6 @@
 """The curation run: videos through the stages in order, journaled, counted, exported.
 
-    probe -> segment -> caption -> query -> respond -> filter -> export
+probe -> segment -> caption -> query -> respond -> filter -> export
 """
 
 from __future__ import annotations

@@ -36,7 +36,9 @@ def check_options(options: QueryOptions) -> None:
         if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
             raise RecipeError(f"queries.{name} needs shares of 0 or more that do not sum to 0, it is {shares}")
     if options.source == "qa" and options.ratio.get("localized", 0) > 0:
-        raise RecipeError("queries from a QA set know no segment: set queries.ratio to {localized: 0, comprehensive: 1}")
+        raise RecipeError(
+            "queries from a QA set know no segment: set queries.ratio to {localized: 0, comprehensive: 1}"
+        )
 
 
 def draw_queries(video: Video, segments: list[Segment], options: QueryOptions, seed: int) -> list[Draw]:
@@ -91,7 +93,8 @@ def queries_from_qa(video: Video, qa: tuple[tuple[str, str], ...], options: Quer
     rng = random.Random(stable_id("qa", video.id, seed))
     picked = rng.sample(range(len(qa)), min(options.per_video, len(qa)))
     return [
-        Query(stable_id(video.id, "qa", *qa[index]), "comprehensive", "existing", *qa[index]) for index in sorted(picked)
+        Query(stable_id(video.id, "qa", *qa[index]), "comprehensive", "existing", *qa[index])
+        for index in sorted(picked)
     ]
 
 

@@ -70,7 +70,9 @@ def _from_rows(file: Path) -> list[Source]:
     asked: dict[str, list[tuple[str, str]]] = {}
     for number, row in enumerate(_rows(file)):
         if not isinstance(row, dict) or not isinstance(row.get("video"), str):
-            raise TPOError(f'{file}, row {number} has no `video`; rows look like {{"video": PATH, "conversations": [...]}}')
+            raise TPOError(
+                f'{file}, row {number} has no `video`; rows look like {{"video": PATH, "conversations": [...]}}'
+            )
         asked.setdefault(row["video"], []).extend(_turns(row.get("conversations") or [], f"{file}, row {number}"))
     return [Source(path, tuple(turns)) for path, turns in asked.items()]
 

@@ -42,5 +42,5 @@ def export(source: str | Path, format: str, output: str | Path, video_root: str 
     try:
         write(rows, target)
     except (OSError, UnicodeEncodeError) as error:
-        raise TPOError(f"cannot write {target}: {error}; name another --output") from None
+        raise TPOError(f"cannot write {target}: {error}; name another output") from None
     return Exported(target, len(rows), len({row.video for row in rows}), root, tuple(missing_videos(rows, root)))

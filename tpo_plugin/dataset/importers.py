@@ -72,7 +72,7 @@ def import_csv(
     if not root.is_dir():
         raise TPOError(f"no folder {root}; --videos names the folder that the table's video paths start from")
     if (target / MANIFEST).exists() and not (target / REPORT).exists():
-        raise TPOError(f"{target} holds a data set that is no import; name another --output")
+        raise TPOError(f"{target} holds a data set that is no import; name another output")
     text, encoding = _decoded(table, encoding)
     delimiter = _delimiter(text, table)
     records = _records(text, delimiter, table)
@@ -97,7 +97,7 @@ def import_csv(
     try:
         _write(report, reader, target, root)
     except (OSError, UnicodeEncodeError) as error:
-        raise TPOError(f"cannot write {target}: {error}; name another --output") from None
+        raise TPOError(f"cannot write {target}: {error}; name another output") from None
     if not reader.rows:
         raise TPOError(f"no row of {table} can be used: {report.rejected}; see {target / REJECTED}")
     return report

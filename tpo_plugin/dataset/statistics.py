@@ -83,7 +83,9 @@ def funnel_table(funnel: Sequence[dict[str, Any]]) -> str:
     rows = []
     for stage in funnel:
         reasons = sorted(stage.get("dropped", {}).items(), key=lambda item: (-item[1], item[0]))
-        lines = wrap(", ".join(f"{reason} {count}" for reason, count in reasons), WIDTH - 40) or [""]
+        # A no-break space keeps a reason and its count on one line.
+        text = ", ".join(f"{reason}\N{NO-BREAK SPACE}{count}" for reason, count in reasons)
+        lines = [line.replace("\N{NO-BREAK SPACE}", " ") for line in wrap(text, WIDTH - 40)] or [""]
         rows.append((stage["stage"], str(stage["in"]), str(stage["out"]), lines[0]))
         rows += [("", "", "", line) for line in lines[1:]]
     return table(("stage", "in", "out", "dropped"), rows)

@@ -25,7 +25,7 @@ def accuracy(
 ) -> Interval:
     """Share of right answers; `correct` holds 0 or 1 a question.
 
-    With `groups` (the questions' videos) whole groups are resampled, since questions about one video stand and fall together.
+    With `groups` (the questions' videos) whole groups are resampled: questions about one video stand and fall together.
     """
     values = np.asarray(correct, dtype=np.float64)
     if values.ndim != 1 or not len(values):

@@ -1,12 +1,13 @@
 """The benchmarks' local files, in the layout in which lmms-eval finds them below one folder.
 
-lmms-eval's tasks name a hub dataset; `datasets` prefers a local folder of that name in the working directory, and the videos are
-looked for below HF_HOME. With both set to one folder, its unmodified tasks run without a network.
+lmms-eval's tasks name a hub dataset; `datasets` prefers a local folder of that name in the working directory, and the
+videos are looked for below HF_HOME. With both set to one folder, its unmodified tasks run without a network.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,9 @@ def read_benchmark(folder: Path, task: str) -> Benchmark | None:
 
 
 def weights_digest(checkpoint: str) -> str:
-    """16 hex digits of a checkpoint folder's model, processor and adapter files; a hub id stands for itself.
+    """16 hex digits of a checkpoint folder's model and processor files; a hub id stands for itself.
 
-    Raises TPOError for a folder that is missing or holds no model.
+    An adapter's digest depends on its base too. Raises TPOError for a folder that is missing or holds no model.
     """
     folder = Path(checkpoint)
     if not folder.is_dir():
@@ -83,6 +84,10 @@ def weights_digest(checkpoint: str) -> str:
         with file.open("rb") as content:
             while block := content.read(1 << 24):
                 digest.update(block)
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        digest.update(weights_digest(str(base)).encode())
     return digest.hexdigest()[:16]
 
 

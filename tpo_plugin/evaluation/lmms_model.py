@@ -150,7 +150,7 @@ def _batches(asked: Sequence[Asked], batch_size: int) -> Iterator[list[Asked]]:
 
 
 def video_and_text(messages: Sequence[dict[str, Any]]) -> tuple[str, str]:
-    """The video's path and the text of a chat of one user message with one video; EvaluationError for any other chat."""
+    """The video's path and the text of a chat of one message with one video; EvaluationError for any other chat."""
     parts = [part for message in messages for part in message["content"]]
     videos = [part["url"] for part in parts if part["type"] == "video"]
     texts = [part["text"] for part in parts if part["type"] == "text"]

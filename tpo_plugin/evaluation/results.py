@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,8 +61,6 @@ def percent(interval: Interval) -> dict[str, Any]:
 
 def last_lines(log: Path, count: int = 12) -> str:
     """The end of a log without colours, bars and empty lines."""
-    import re
-
     text = log.read_bytes()[-20_000:].decode("utf-8", "replace") if log.is_file() else ""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     lines = [line.rstrip() for line in re.split(r"[\r\n]", plain) if line.strip() and "%|" not in line]

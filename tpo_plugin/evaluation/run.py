@@ -1,6 +1,7 @@
 """`tpo evaluate`: each checkpoint in a process of its own, through lmms-eval's command line.
 
-lmms-eval ends with status 0 whatever happened, so only what it wrote counts: a result for each task and one answer to each question.
+lmms-eval ends with status 0 whatever happened, so only what it wrote counts: a result for each task and one answer to
+each question.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ PROGRESS = re.compile(rb"Answering: +\d+%\|[^|\r\n]*\| (\d+)/(\d+)")
 def evaluate(recipe: EvaluateRecipe) -> Path:
     """Run every model of the recipe on every task; the output folder with `results.json` and `<label>/answers.jsonl`.
 
-    A model that is finished under the same fingerprint is not run again. Raises EvaluationError for a run that failed or is
-    incomplete (no `results.json` is left then), RecipeError and TPOError for what cannot be started.
+    A model that is finished under the same fingerprint is not run again. Raises EvaluationError for a run that failed
+    or is incomplete (no `results.json` is left then), RecipeError and TPOError for what cannot be started.
     """
     _check(recipe)
     output = Path(recipe.output)

@@ -48,7 +48,7 @@ def load_model(checkpoint: str, dtype: str = "auto", device: str = "auto", attn_
 
         base = PeftConfig.from_pretrained(checkpoint).base_model_name_or_path
     try:
-        model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, attn_implementation=attn_implementation)
+        model: Any = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, attn_implementation=attn_implementation)
     except (OSError, ValueError) as error:
         raise TPOError(f"cannot load a video model from {base}: {error}") from None
     if adapter.is_file():

@@ -4,7 +4,7 @@ so that they stretch while strokes and text keep their size."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tpo_plugin.report.markup import Markup, join, tag
@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 66, 10, 34  # margins of a curve chart: axis numbers, line labels, air, step numbers
 LABEL_GAP = 13  # pixels between the labels at the ends of the lines
 DASHES = ("none", "7 3", "2 3", "9 3 2 3")  # the second way, beside colour, to tell lines apart
+Place = Callable[[float, float], tuple[float, float]]  # from data to the picture
 COLOURS = 6  # colour classes s0 ... s5 of the style sheet; s0 is neutral, for what others are compared with
 
 
@@ -65,10 +66,10 @@ def line_chart(
 ) -> Markup:
     """Curves over training steps. With 20 points or more a thin line shows each point and a thick one the trailing mean.
 
-    `limits` fixes the y range (for charts that are compared with each other), `reference` draws a dashed level line.
+    `limits` sets the y range (for charts that are compared with each other), `reference` draws a dashed level line.
     """
     low, high = limits or y_range(curves)
-    if reference is not None and limits is None:
+    if reference is not None:
         low, high = min(low, reference), max(high, reference)
     y_ticks = ticks(low, high)
     x_ticks = ticks(min(curve.points[0][0] for curve in curves), max(curve.points[-1][0] for curve in curves), 4)
@@ -106,7 +107,7 @@ def line_chart(
     )  # fmt: skip
 
 
-def _curve(curve: Curve, place, dash: str) -> tuple[Markup, float]:
+def _curve(curve: Curve, place: Place, dash: str) -> tuple[Markup, float]:
     """The line or lines of a curve, and the y at which its last point lies."""
     width = max(2, len(curve.points) // 10)
     classes = series(curve.colour)
@@ -118,7 +119,7 @@ def _curve(curve: Curve, place, dash: str) -> tuple[Markup, float]:
     return join(lines), place(*[point for point in shown if not math.isnan(point[1])][-1])[1]
 
 
-def _polylines(points: Sequence[tuple[float, float]], place, **attributes: str) -> Markup:
+def _polylines(points: Sequence[tuple[float, float]], place: Place, **attributes: str) -> Markup:
     """Lines through the measured points, broken where a value is missing."""
     runs: list[list[str]] = [[]]
     for x, y in points:
@@ -126,7 +127,10 @@ def _polylines(points: Sequence[tuple[float, float]], place, **attributes: str) 
             runs.append([])
         else:
             runs[-1].append(",".join(f"{value:g}" for value in place(x, y)))
-    return join(tag("polyline", points=" ".join(run), **attributes) for run in runs if run)
+    # A run of one point is doubled: only then do round line ends draw it, as a dot.
+    return join(
+        tag("polyline", points=" ".join(run * 2 if len(run) == 1 else run), **attributes) for run in runs if run
+    )
 
 
 def spread_labels(wanted: Sequence[float], low: float, high: float, gap: float = LABEL_GAP) -> list[float]:
@@ -191,6 +195,16 @@ class Scale:
         return percent(0.02 + 0.96 * (value - self.low) / (self.high - self.low))
 
 
+def zero_mark(scale: Scale) -> Markup:
+    """Only the zero line, for the row that the others are compared with."""
+    return tag("svg", _zero(scale), class_="rowgraphic", aria_hidden="true")
+
+
+def _zero(scale: Scale) -> Markup:
+    """The zero line, longer than its row is high, so that the rows' lines join."""
+    return tag("line", x1=scale.at(0), x2=scale.at(0), y1="-4", y2="26", class_="zero")
+
+
 def interval_axis(scale: Scale) -> Markup:
     """The axis of a column of intervals: round numbers, 0 among them."""
     marks = [tick for tick in ticks(scale.low, scale.high) if scale.low <= tick <= scale.high]
@@ -203,7 +217,7 @@ def interval_mark(scale: Scale, point: float, low: float, high: float, colour: i
     clear = "clear" if low > 0 or high < 0 else "open"
     return tag(
         "svg",
-        tag("line", x1=scale.at(0), x2=scale.at(0), y1="0", y2="100%", class_="zero"),
+        _zero(scale),
         tag("line", x1=scale.at(low), x2=scale.at(high), y1="10", y2="10", class_=f"interval {series(colour)}"),
         tag("circle", cx=scale.at(point), cy="10", r="4.5", class_=f"point {clear} {series(colour)}"),
         class_="rowgraphic", aria_hidden="true",

@@ -126,12 +126,12 @@ def kinds(counts: dict[str, int]) -> Markup:
 
 def lengths(counts: dict[str, int]) -> Markup:
     """The videos' lengths in the paper's four bins."""
-    named = {f"{name} min".replace("-", "\u2013"): count for name, count in counts.items()}
+    named = {f"{name}\u00a0min".replace("-", "\u2013"): count for name, count in counts.items()}
     return join(
         _shares("Video length of the kept pairs", "Length", named),
         tag(
             "p",
-            "The bins are the paper\u2019s. It shows its own shares as a chart only, so no numbers stand beside these.",
+            "The bins are those of the paper\u2019s chart; its shares are not known to this page.",
             class_="note",
         ),
     )
@@ -143,7 +143,7 @@ def _shares(caption: str, heading: str, counts: dict[str, int]) -> Markup:
     for name, count in counts.items():
         share = 100 * count / total if total else 0.0
         rows.append(row(name, f"{count:,}", f"{share:.1f}", charts.share_bar(share, 100.0), numeric=(1, 2)))
-    return table(caption, [heading, "Pairs", "%", ""], tag("tbody", rows), numeric=(1, 2), class_="mix")
+    return table(caption, [heading, "Pairs", "%", ""], tag("tbody", rows), numeric=(1, 2), class_="mix shares")
 
 
 def effort(statistics: dict[str, Any]) -> Markup:

@@ -91,7 +91,7 @@ def card(pair: PreferencePair, videos: Path) -> Markup:
         ("expected answer", tag("bdi", query.answer) if query.answer else None),
         ("segment asked about", span_text(query.segment.span, seconds) if query.segment else None),
         ("rejected side\u2019s video", perturbation_text(pair)),
-        *((f"{name} says", tag("bdi", verdict)) for name, verdict in pair.verdicts.items()),
+        *((f"filter {name}", tag("bdi", verdict)) for name, verdict in pair.verdicts.items()),
     ]
     return tag(
         "article", head, tag("h4", query.text, dir="auto"),
@@ -106,12 +106,12 @@ def side(name: str, answer: str, times: Sequence[float], video: Path, seconds: f
     """One side of a pair: the frames that it saw and what it answered."""
     shown = evenly(sorted(times), FRAMES)
     count = f"{len(times)} frames" if len(times) == len(shown) else f"{len(shown)} of {len(times)} frames"
-    heading = tag("h5", name, " ", tag("small", f"saw {count}" if times else "frames not recorded"))
     return tag(
         "div",
-        heading,
-        strip(video, shown, seconds) if shown else None,
+        tag("h5", f"{name} answer"),
         model_text(answer, class_="answer"),
+        tag("p", f"given after {count}" if times else "frames not recorded", class_="label"),
+        strip(video, shown, seconds) if shown else None,
         class_=f"side {name.lower()}",
     )
 
@@ -175,7 +175,7 @@ def perturbation_text(pair: PreferencePair) -> str:
     made = pair.perturbation
     kept = sum(end - start for start, end in made.kept)
     difficulty = "" if made.difficulty is None else f", difficulty {made.difficulty:g}"
-    return f"{made.name.replace('_', ' ')}{difficulty}: {100 * kept / pair.video.seconds:.0f} % of the video left"
+    return f"{made.name.replace('_', ' ')}{difficulty}, {100 * kept / pair.video.seconds:.0f} % kept"
 
 
 def span_text(span: Span, seconds: float) -> str:

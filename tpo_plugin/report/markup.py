@@ -76,7 +76,7 @@ def table(
         "tr",
         [tag("th", name, scope="col", class_="number" if at in right else None) for at, name in enumerate(columns)],
     )
-    inner = tag("table", tag("caption", caption), tag("thead", head), bodies, **attributes)
+    inner = tag("table", tag("caption", tag("span", caption)), tag("thead", head), bodies, **attributes)
     return tag("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 

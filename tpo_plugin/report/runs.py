@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from tpo_plugin import __version__
+from tpo_plugin.report.comparison import Evaluation
 from tpo_plugin.report.curation import Curation
-from tpo_plugin.report.evaluation import Evaluation
 from tpo_plugin.report.markup import Markup, definitions, details, join, row, table, tag
 from tpo_plugin.report.training import Run
 

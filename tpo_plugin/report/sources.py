@@ -35,8 +35,7 @@ def read_json(path: Path, kind: type[T], command: str) -> T:
     except (OSError, ValueError) as error:
         raise TPOError(f"{path} cannot be read as JSON ({error}); run `{command}` again") from None
     if not isinstance(value, kind):
-        wanted = {dict: "an object", list: "a list"}[kind]
-        raise TPOError(f"{path} must hold {wanted}, it holds {type(value).__name__}; run `{command}` again")
+        raise TPOError(f"{path} must hold a {kind.__name__}, it holds {type(value).__name__}; run `{command}` again")
     return value
 
 

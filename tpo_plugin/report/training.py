@@ -13,13 +13,16 @@ from tpo_plugin.report import charts, sources
 from tpo_plugin.report.markup import Markup, details, join, row, table, tag
 
 COMMAND = "tpo train"
+Chart = tuple[str, str, str, float | None]
 # History key, title, unit, level of reference. The two log-probabilities share their y range.
-CHARTS = (
+CHARTS: tuple[Chart, ...] = (
     ("loss", "Loss", "nats", None),
     ("rewards/margins", "Reward margin, chosen over rejected", "nats", 0.0),
-    ("rewards/accuracies", "Reward accuracy: chosen above rejected", "share of pairs", 0.5),
+    ("rewards/accuracies", "Reward accuracy", "share of pairs", 0.5),
     ("logps/chosen", "Log-probability of the chosen answer", "nats", None),
     ("logps/rejected", "Log-probability of the rejected answer", "nats", None),
+)
+KIND_CHARTS: tuple[Chart, ...] = (
     ("rewards/margins/localized", "Reward margin, localized pairs", "nats", 0.0),
     ("rewards/margins/comprehensive", "Reward margin, comprehensive pairs", "nats", 0.0),
 )
@@ -61,13 +64,7 @@ def load(label: str, path: Path) -> Run:
 
 def section(runs: Sequence[Run], colours: dict[str, int]) -> Markup:
     """A chart for each quantity that any run logged, and the numbers behind them."""
-    limits = _shared_limits(runs, colours)
-    figures = []
-    for key, title, unit, reference in CHARTS:
-        curves = _curves(runs, key, colours)
-        if curves:
-            drawn = charts.line_chart(title, curves, unit, limits if key in SHARED_RANGE else None, reference)
-            figures.append(tag("figure", tag("figcaption", title, " ", tag("small", unit)), drawn))
+    by_kind = _figures(runs, KIND_CHARTS, [key for key, *_ in KIND_CHARTS], colours)
     unfinished = [run.label for run in runs if not run.finished]
     warning = (
         f"Not finished (no completion marker): {', '.join(unfinished)}. The curves end where the run stands."
@@ -76,7 +73,7 @@ def section(runs: Sequence[Run], colours: dict[str, int]) -> Markup:
     )
     return join(
         tag("p", warning, class_="absent") if warning else None,
-        tag("div", figures, class_="charts"),
+        _figures(runs, CHARTS, SHARED_RANGE, colours),
         tag(
             "p",
             "Thin lines are the logged values, thick ones their trailing mean over a tenth of the run. A reward is beta times the "
@@ -84,8 +81,24 @@ def section(runs: Sequence[Run], colours: dict[str, int]) -> Markup:
             "log-probability charts share one scale: a preference loss may lower both sides.",
             class_="note",
         ),
+        join(tag("h3", "By kind of pair"), by_kind) if by_kind else None,
         details("Numbers behind the curves", numbers(runs)),
     )
+
+
+def _figures(
+    runs: Sequence[Run], drawn: Sequence[Chart], shared: Sequence[str], colours: dict[str, int]
+) -> Markup | None:
+    """The charts of what was logged; those named in `shared` have one y range. None if nothing was."""
+    together = [curve for key in shared for curve in _curves(runs, key, colours)]
+    limits = charts.y_range(together) if together else None
+    figures = []
+    for key, title, unit, reference in drawn:
+        curves = _curves(runs, key, colours)
+        if curves:
+            chart = charts.line_chart(title, curves, unit, limits if key in shared else None, reference)
+            figures.append(tag("figure", tag("figcaption", title, " ", tag("small", unit)), chart))
+    return tag("div", figures, class_="charts") if figures else None
 
 
 def _curves(runs: Sequence[Run], key: str, colours: dict[str, int]) -> list[charts.Curve]:
@@ -93,15 +106,10 @@ def _curves(runs: Sequence[Run], key: str, colours: dict[str, int]) -> list[char
     return [curve for curve in curves if any(not math.isnan(y) for _, y in curve.points)]
 
 
-def _shared_limits(runs: Sequence[Run], colours: dict[str, int]) -> tuple[float, float] | None:
-    curves = [curve for key in SHARED_RANGE for curve in _curves(runs, key, colours)]
-    return charts.y_range(curves) if curves else None
-
-
 def numbers(runs: Sequence[Run]) -> Markup:
     """First and last logged value of each quantity, and the mean over the last tenth of the run."""
     bodies = []
-    for key, title, unit, _ in CHARTS:
+    for key, title, unit, _ in (*CHARTS, *KIND_CHARTS):
         rows = []
         for run in runs:
             points = [point for point in run.values(key) if not math.isnan(point[1])]

@@ -1,4 +1,4 @@
-"""The tiny world's held-out benchmarks, in the file layout in which lmms-eval reads Video-MME and MLVU from local files.
+"""The tiny world's held-out benchmarks, laid out as lmms-eval reads Video-MME and MLVU from local files.
 
 FOLDER/lmms-eval/Video-MME/test.parquet     FOLDER/videomme/data/*.mp4
 FOLDER/sy1998/MLVU_dev/test.parquet         FOLDER/mlvu/*.mp4
@@ -24,8 +24,8 @@ from tpo_plugin.video import write_video
 
 SIZE = 96  # pixels
 FPS = 2.0
-# Video-MME's task types and MLVU's (single detail: needle, ego, plotQA; holistic: the two reasoning ones; order; count).
-# All seven of MLVU are filled, because its score is the mean over all seven and an absent one counts as 0.
+# All seven of MLVU's task types are filled (single detail: needle, ego, plotQA; holistic: topic_reasoning, anomaly_reco),
+# because its score is the mean over the seven and an absent one counts as 0.
 VIDEOMME_TYPES = {
     "shape": "Object Recognition",
     "motion": "Action Recognition",
@@ -50,7 +50,10 @@ COMPREHENSIVE = tuple(name for name in VIDEOMME_TYPES if BY_NAME[name].kind == "
 
 @dataclass(frozen=True)
 class BenchmarkSizes:
-    """Numbers of questions: Video-MME's short (1-3 scenes of 4 s), medium (6 of 8 s), long (12 of 8 s); MLVU's (12 of 8 s)."""
+    """Numbers of questions, in all and per video.
+
+    Video-MME: short (1-3 scenes of 4 s), medium (6 of 8 s), long (12 of 8 s). MLVU: 12 scenes of 8 s.
+    """
 
     short: int = 120
     medium: int = 40
@@ -69,7 +72,10 @@ class Film:
 
 
 def write_benchmarks(folder: str | Path, seed: int = 0, sizes: BenchmarkSizes = BenchmarkSizes()) -> dict[str, int]:
-    """Write both benchmarks to `folder`; the number of questions of each task. The same seed gives the same questions and frames."""
+    """Write both benchmarks to `folder`; returns the number of questions of each task.
+
+    The same seed gives the same questions and frames.
+    """
     root = Path(folder)
     letters = random.Random(f"letters {seed}")
     videomme, mlvu, truth = [], [], {"videomme": {}, "mlvu_dev": {}}  # type: ignore[var-annotated]
@@ -79,7 +85,7 @@ def write_benchmarks(folder: str | Path, seed: int = 0, sizes: BenchmarkSizes = 
         for film in tqdm(list(films(group, count, sizes.per_video, seed)), desc=f"{group} benchmark", unit="video"):
             _write_film(root / ("mlvu" if group == "mlvu" else "videomme/data") / f"{film.name}.mp4", film, seed)
             for number, question in enumerate(film.asked, 1):
-                options = _options(question, next(answers), random.Random(f"options {seed} {film.name} {number}"))
+                options = question.options(random.Random(f"options {seed} {film.name} {number}"), next(answers))
                 fact = {"kind": question.kind, "form": question.form, "scenes": len(film.scenes), "video": film.name}
                 if group == "mlvu":
                     truth["mlvu_dev"][str(len(mlvu))] = fact  # MLVU has no question ids: the row's number
@@ -110,7 +116,7 @@ def films(group: str, count: int, per_video: int, seed: int) -> Iterator[Film]:
 
 
 def _ask(scenes: list[Scene], count: int, start: int, rng: random.Random) -> list[Question]:
-    """`count` different questions; the forms take turns from number `start` on, localized and comprehensive by turns."""
+    """`count` different questions, localized and comprehensive by turns; `start` says whose turn it is."""
     comprehensive = COMPREHENSIVE if len(scenes) > 1 else ("count",)
     found: list[Question] = []
     turn = start
@@ -126,17 +132,6 @@ def _ask(scenes: list[Scene], count: int, start: int, rng: random.Random) -> lis
         elif turn - start > 100:
             raise ValueError(f"{len(scenes)} scenes do not give {count} different questions; ask fewer per video")
     return found
-
-
-def _options(question: Question, place: int, rng: random.Random) -> list[str]:
-    """Four options, the right one at `place`. Both colours of an order question are there: else it answers itself."""
-    wrong = [choice for choice in question.choices if choice != question.answer]
-    named = [choice for choice in wrong if question.form == "order" and choice in question.text.rstrip("?").split()]
-    others = rng.sample([choice for choice in wrong if choice not in named], 3 - len(named))
-    picked = named + others
-    rng.shuffle(picked)
-    picked.insert(place, question.answer)
-    return picked
 
 
 def _balanced(count: int, rng: random.Random) -> Iterator[int]:

@@ -42,10 +42,20 @@ FORMS = {
 def answer(text: str, frames: Sequence[np.ndarray]) -> str:
     """The reply to a prompt of the curation templates; frames are uint8 (H, W, 3)."""
     if frames:
-        return caption(frames)
+        return look(text, frames)
     if "Answer 1:" in text:
         return judge(text)
     return write_query(text)
+
+
+def look(text: str, frames: Sequence[np.ndarray]) -> str:
+    """An answer to a question about the frames, or their caption for any other text. What they don't show, it guesses."""
+    scenes = read_scenes(frames)
+    for form in BY_NAME.values():
+        if form.parse(text) is not None:
+            guess = random.Random(stable_id(text, caption(frames))).choice(form.choices or ("I cannot tell",))
+            return true_answer(text, scenes) or guess
+    return caption(frames)
 
 
 def caption(frames: Sequence[np.ndarray]) -> str:

@@ -2,7 +2,7 @@
 
     tpo tiny pretrain OUTPUT
 
-Clips have 1-4 scenes in 2-8 frames. Long videos are never seen: the model is right on short clips and poor on long ones, which
+First the vision tower learns to see single frames (`tower.py`), then the whole model learns to answer. Clips have 1-4 scenes in 2-8 frames. Long videos are never seen: the model is right on short clips and poor on long ones, which
 is the situation that temporal preference optimization starts from.
 """
 
@@ -13,6 +13,7 @@ import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from tpo_plugin.tiny import questions
 from tpo_plugin.tiny.model import END, IMAGE_SIZE, START, build_model, build_processor
+from tpo_plugin.tiny.tower import to_pixels, train_tower
 from tpo_plugin.tiny.world import Scene, draw_scenes, duration, frames_at
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,8 @@ IGNORE = -100
 class PretrainOptions:
     """Numbers of the pre-training run; the defaults made the shipped weights."""
 
-    steps: int = 9000
+    tower_steps: int = 2000
+    steps: int = 8000
     batch_size: int = 16
     learning_rate: float = 1e-3
     warmup_steps: int = 200
@@ -73,11 +76,10 @@ def draw_turns(scenes: list[Scene], rng: random.Random) -> list[tuple[str, str]]
 class ClipBatches:
     """Endless seeded batches of clips with their conversation, as the model takes them."""
 
-    def __init__(self, processor, batch_size: int, seed: int) -> None:
+    def __init__(self, processor: Any, batch_size: int, seed: int) -> None:
         self.tokenizer = processor.tokenizer
         self.video_token = processor.video_token_id
-        video = processor.video_processor
-        self.mean, self.std = (np.array(v, dtype=np.float32) for v in (video.image_mean, video.image_std))
+        self.processor = processor
         self.batch_size = batch_size
         self.rng = random.Random(seed)
         self.noise = np.random.default_rng(seed)
@@ -115,19 +117,19 @@ class ClipBatches:
         length = max(len(ids) for _, ids, _ in rows)
         pad = self.tokenizer.pad_token_id
         most = max(len(frames) for frames, _, _ in rows)
-        pixels = np.zeros((len(rows), most, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.float32)
+        pictures = np.zeros((len(rows), most, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
         for row, (frames, _, _) in enumerate(rows):
-            pixels[row, : len(frames)] = (frames / np.float32(255) - self.mean) / self.std
+            pictures[row, : len(frames)] = frames
         return {
             "input_ids": torch.tensor([ids + [pad] * (length - len(ids)) for _, ids, _ in rows]),
             "attention_mask": torch.tensor([[1] * len(ids) + [0] * (length - len(ids)) for _, ids, _ in rows]),
             "labels": torch.tensor([lab + [IGNORE] * (length - len(lab)) for _, _, lab in rows]),
-            "pixels": torch.from_numpy(pixels.transpose(0, 1, 4, 2, 3).copy()),
+            "pixels": to_pixels(pictures, self.processor),
             "frames": torch.tensor([len(frames) for frames, _, _ in rows]),
         }
 
 
-def clip_loss(model, batch: dict[str, Tensor], video_token: int) -> Tensor:
+def clip_loss(model: Any, batch: dict[str, Tensor], video_token: int) -> Tensor:
     """Mean cross entropy of the answers; the batch holds clips of different length, padded to the longest."""
     core = model.model
     features = core.get_video_features(pixel_values_videos=batch["pixels"]).pooler_output
@@ -148,6 +150,8 @@ def pretrain(output: Path, options: PretrainOptions = PretrainOptions()) -> None
     torch.set_num_threads(1)
     processor = build_processor()
     model = build_model(processor).train()
+    seen = train_tower(model, processor, options.tower_steps, options.learning_rate, options.seed)
+    logger.info("the tower tells %.0f %% of the shapes", 100 * seen)
     batches = ClipBatches(processor, options.batch_size, options.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01)
 
@@ -156,6 +160,7 @@ def pretrain(output: Path, options: PretrainOptions = PretrainOptions()) -> None
         return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / options.steps)))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+    mean_loss = math.log(len(processor.tokenizer))
     progress = tqdm(range(options.steps), desc="pre-train", unit="step")
     for step in progress:
         loss = clip_loss(model, next(batches), processor.video_token_id)
@@ -164,8 +169,9 @@ def pretrain(output: Path, options: PretrainOptions = PretrainOptions()) -> None
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        mean_loss = 0.99 * mean_loss + 0.01 * loss.item()
         if step % 100 == 0:
-            progress.set_postfix(loss=f"{loss.item():.3f}")
+            progress.set_postfix(loss=f"{mean_loss:.3f}", refresh=False)
     model.eval().save_pretrained(output)
     processor.save_pretrained(output)
-    logger.info("pre-trained %d steps, final loss %.4f, saved to %s", options.steps, loss.item(), output)
+    logger.info("pre-trained %d steps, mean loss %.4f, saved to %s", options.steps, mean_loss, output)

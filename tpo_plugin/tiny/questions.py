@@ -29,11 +29,16 @@ class Question:
     answer: str
     choices: tuple[str, ...] = ()
 
-    def options(self, rng: random.Random) -> list[str]:
-        """Four options in random order, the true answer among them."""
+    def options(self, rng: random.Random, place: int | None = None) -> list[str]:
+        """Four options, the true answer at `place` (None: anywhere).
+
+        An answer that the question itself names is always among the wrong ones: else the question gives itself away.
+        """
         wrong = [choice for choice in self.choices if choice != self.answer]
-        picked = [*rng.sample(wrong, 3), self.answer]
+        named = [choice for choice in wrong if choice in self.text.rstrip("?").split()]
+        picked = named + rng.sample([choice for choice in wrong if choice not in named], 3 - len(named))
         rng.shuffle(picked)
+        picked.insert(rng.randrange(4) if place is None else place, self.answer)
         return picked
 
 
@@ -70,17 +75,17 @@ def _at(scenes: Sequence[Scene], colour: str, shift: int = 0) -> Scene | None:
 
 def _shape(scenes: Sequence[Scene], colour: str, shift: int = 0) -> str | None:
     scene = _at(scenes, colour, shift)
-    return scene and scene.shape
+    return scene.shape if scene else None
 
 
 def _motion(scenes: Sequence[Scene], colour: str) -> str | None:
     scene = _at(scenes, colour)
-    return scene and (scene.motion or None)
+    return (scene.motion or None) if scene else None
 
 
 def _described(scenes: Sequence[Scene], colour: str) -> str | None:
     scene = _at(scenes, colour)
-    return scene and scene.motion and f"a {scene.shape} moves {scene.motion}" or None
+    return f"a {scene.shape} moves {scene.motion}" if scene and scene.motion else None
 
 
 def _earlier(scenes: Sequence[Scene], subject: str) -> str | None:

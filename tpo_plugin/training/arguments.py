@@ -77,7 +77,9 @@ def _checked(key: str, value: Any) -> Any:
     if key not in known:
         candidates = [name for name in known if name not in UNUSED] + list(ELSEWHERE)
         near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.0)[0]
-        raise RecipeError(f"unknown key `arguments.{key}`; did you mean `{near}`? Known are the fields of trl's DPOConfig")
+        raise RecipeError(
+            f"unknown key `arguments.{key}`; did you mean `{near}`? Known are the fields of trl's DPOConfig"
+        )
     return _number(key, value, get_type_hints(DPOConfig)[key])
 
 
@@ -89,5 +91,7 @@ def _number(key: str, value: Any, hint: Any) -> Any:
         except (TypeError, ValueError):
             raise RecipeError(f"`arguments.{key}` must be a number, not {value!r}") from None
     if hint in (int, bool) and type(value) is not hint:
-        raise RecipeError(f"`arguments.{key}` must be {'true or false' if hint is bool else 'a whole number'}, not {value!r}")
+        raise RecipeError(
+            f"`arguments.{key}` must be {'true or false' if hint is bool else 'a whole number'}, not {value!r}"
+        )
     return value

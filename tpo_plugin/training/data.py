@@ -96,7 +96,9 @@ class TrainingPairs:
 class PairCollator:
     """Turns row numbers into a batch of encoded pairs, or of their chosen sides alone (`with_rejected` false)."""
 
-    def __init__(self, pairs: TrainingPairs, processor: Any, with_rejected: bool, max_length: int | None = None) -> None:
+    def __init__(
+        self, pairs: TrainingPairs, processor: Any, with_rejected: bool, max_length: int | None = None
+    ) -> None:
         self.pairs, self.processor = pairs, processor
         self.with_rejected, self.max_length = with_rejected, max_length
 

@@ -198,7 +198,9 @@ def locked(output: Path) -> Iterator[None]:
         output.mkdir(parents=True, exist_ok=True)
         lock = (output / ".lock").open("a")
     except OSError as error:
-        raise TPOError(f"cannot write to the output folder {output}: {error.strerror}; choose another `output`") from None
+        raise TPOError(
+            f"cannot write to the output folder {output}: {error.strerror}; choose another `output`"
+        ) from None
     with lock:
         try:
             if is_main():

@@ -37,9 +37,12 @@ def write(rows: Sequence[Row], output: Path) -> None:
     (partial / "data").mkdir()
     split.to_parquet(partial / "data" / "train-00000-of-00001.parquet")
     write_text(partial / "README.md", card(rows))
+    old = output.with_name(output.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
     if output.exists():
-        shutil.rmtree(output)
+        output.rename(old)
     partial.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def to_hf(row: Row) -> dict[str, Any]:

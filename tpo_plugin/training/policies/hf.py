@@ -77,7 +77,11 @@ def collate(pairs: Sequence[EncodedPair], pad_token_id: int) -> dict[str, Any]:
 
 def _stack(pairs: Sequence[EncodedPair], pad_token_id: int) -> dict[str, Any]:
     """Model inputs and labels of n pairs: their n chosen sequences, then their n rejected ones (if any)."""
-    rows = [(pair.prompt, response) for side in zip(*(pair.responses for pair in pairs)) for pair, response in zip(pairs, side)]
+    rows = [
+        (pair.prompt, response)
+        for side in zip(*(pair.responses for pair in pairs))
+        for pair, response in zip(pairs, side)
+    ]
     fill = {"input_ids": pad_token_id}
     inputs: dict[str, Tensor] = {}
     for key in pairs[0].prompt:
@@ -88,7 +92,11 @@ def _stack(pairs: Sequence[EncodedPair], pad_token_id: int) -> dict[str, Any]:
         inputs[key] = pad_sequence(extended, batch_first=True, padding_value=fill.get(key, 0))
     unlabelled = [torch.full_like(prompt["input_ids"][0], IGNORE) for prompt, _ in rows]
     labels = [torch.cat([before, response]) for before, (_, response) in zip(unlabelled, rows)]
-    return {"inputs": inputs, "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE), "pairs": len(pairs)}
+    return {
+        "inputs": inputs,
+        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE),
+        "pairs": len(pairs),
+    }
 
 
 def _continued(key: str, response: Tensor) -> Tensor:

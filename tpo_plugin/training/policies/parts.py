@@ -49,7 +49,9 @@ def check_trainable(trainable: tuple[str, ...], lora: LoraOptions | None) -> Non
     if lora and "language_model" not in trainable:
         raise RecipeError("`lora` adapts the language model: add `language_model` to `trainable`, or leave `lora` out")
     if lora and "vision_tower" in trainable:
-        raise RecipeError("`lora` trains adapters and the projector: take `vision_tower` out of `trainable`, or leave `lora` out")
+        raise RecipeError(
+            "`lora` trains adapters and the projector: take `vision_tower` out of `trainable`, or leave `lora` out"
+        )
 
 
 def set_trainable(model: nn.Module, trainable: tuple[str, ...]) -> None:
@@ -75,7 +77,9 @@ def lora_config(model: nn.Module, options: LoraOptions, trainable: tuple[str, ..
     inside = {name.rpartition(".")[2] for name, _ in model.get_submodule("model.language_model").named_modules()}
     missing = [name for name in options.target_modules if name not in inside]
     if missing:
-        raise RecipeError(f"`lora.target_modules`: no {', '.join(missing)} in the language model of {type(model).__name__}")
+        raise RecipeError(
+            f"`lora.target_modules`: no {', '.join(missing)} in the language model of {type(model).__name__}"
+        )
     targets = "|".join(map(re.escape, options.target_modules))
     return LoraConfig(
         r=options.r,

@@ -1,0 +1,86 @@
+"""A tiny checkpoint, a few videos of different lengths, and pairs about them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from tpo_plugin.options import FrameOptions, ObjectiveOptions, TrainRecipe
+from tpo_plugin.tiny.world import draw_scenes, frames_at
+from tpo_plugin.video import write_video
+
+SECONDS = (4, 6, 6, 9)  # four videos, so that batches mix numbers of frames
+TEXTS = (
+    ("What shape is shown when the background is red?", "circle", "a square moves left"),
+    ("Which way does the shape move?", "it moves to the right side", "up"),
+    ("List the shapes in order.", "star on red, ring on blue", "ring on blue"),
+    ("How many times is a star shown?", "two", "three"),
+)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> Path:
+    """An untrained tiny checkpoint."""
+    from tpo_plugin.tiny.model import (
+        build_model,
+        build_processor,
+    )  # not before tests/conftest.py has repaired torchvision
+
+    folder = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    processor = build_processor()
+    build_model(processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """A LLaVA DPO JSON with eight pairs about four videos, half of them localized."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = random.Random(0)
+    for number, seconds in enumerate(SECONDS):
+        scenes = draw_scenes(rng, 3, seconds / 3)
+        write_video(folder / f"video {number}.mp4", frames_at(scenes, [t / 4 for t in range(4 * seconds)], 32), 4)
+    rows = [
+        {
+            "id": f"pair{index}",
+            "video": f"video {index % 4}.mp4",
+            "prompt": TEXTS[(index + index // 4) % 4][0],
+            "chosen": TEXTS[(index + index // 4) % 4][1],
+            "rejected": TEXTS[(index + index // 4) % 4][2],
+            "tpo": {"kind": ("localized", "comprehensive")[index % 2]},
+        }
+        for index in range(8)
+    ]
+    (folder / "pairs.json").write_text(json.dumps(rows))
+    return folder / "pairs.json"
+
+
+@pytest.fixture
+def make_recipe(base, data, tmp_path):
+    """A function that makes a training recipe with some fields changed; `arguments` are added to quick ones."""
+
+    def make(**changes) -> TrainRecipe:
+        arguments = {
+            "per_device_train_batch_size": 2,
+            "learning_rate": 1e-3,
+            "gradient_checkpointing": False,
+            "use_cpu": True,
+            "disable_tqdm": True,
+            **changes.pop("arguments", {}),
+        }
+        defaults = {
+            "model": str(base),
+            "data": str(data),
+            "output": str(tmp_path / "out"),
+            "objective": ObjectiveOptions(beta=0.3, dpo_alpha=1.0, gamma=0.5),
+            "frames": FrameOptions(fps=1.0, max=8),
+        }
+        return TrainRecipe(**{**defaults, "arguments": arguments, **changes})
+
+    return make

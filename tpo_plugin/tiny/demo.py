@@ -1,0 +1,134 @@
+"""`tpo demo`: the whole loop on the tiny world.
+
+    world -> curate -> train (TPO, and SFT on the chosen responses) -> evaluate (base and both) -> summary, report
+
+Every stage resumes or reuses what it finds finished in the output folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tpo_plugin.curation.pipeline import curate
+from tpo_plugin.evaluation.run import evaluate
+from tpo_plugin.options import CurateRecipe, EvaluateRecipe, TrainRecipe
+from tpo_plugin.recipe import load, shipped
+from tpo_plugin.records import write_json
+from tpo_plugin.report.page import write_report
+from tpo_plugin.tiny.benchmarks import FPS, SIZE, write_benchmarks
+from tpo_plugin.tiny.server import TinyServer
+from tpo_plugin.tiny.summary import summarise, table
+from tpo_plugin.tiny.world import draw_scenes, duration, frames_at
+from tpo_plugin.training.run import train
+from tpo_plugin.video import write_video
+
+logger = logging.getLogger(__name__)
+
+VIDEOS = 200
+SCENES = 12
+SCENE_SECONDS = 8.0
+
+
+def base_checkpoint() -> str:
+    """The folder of the shipped tiny model."""
+    return str(files("tpo_plugin.tiny") / "base")
+
+
+def demo(output: Path, seeds: list[int]) -> str:
+    """Run the loop once for each seed and return the results as a text; `summary.json` in `output` holds the same.
+
+    One seed writes to `output` itself, several to `output/seed-N`.
+    """
+    summaries = {}
+    for seed in seeds:
+        folder = output if len(seeds) == 1 else output / f"seed-{seed}"
+        summaries[seed] = run(folder, seed)
+    if len(seeds) == 1:
+        return f"{table(summaries)}\n\nReport: {output / 'report.html'}"
+    write_json(output / "summary.json", {"seeds": {str(seed): summary for seed, summary in summaries.items()}})
+    return f"{table(summaries)}\n\nReports: {output}/seed-*/report.html"
+
+
+def run(output: Path, seed: int) -> dict[str, Any]:
+    """One seed's loop; its summary, also written to `output/summary.json`."""
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(stage: str) -> Iterator[None]:
+        logger.info("%s, seed %d", stage, seed)
+        started = time.monotonic()
+        yield
+        seconds[stage] = round(time.monotonic() - started, 1)
+
+    world, pairs, models = output / "world", output / "pairs", {"base": base_checkpoint()}
+    with timed("world"):
+        write_world(world, seed)
+    with timed("curate"), TinyServer() as server:
+        curate(_curate_recipe(world, pairs, seed, server.base_url))
+    for name in ("sft_self", "tpo"):
+        with timed(f"train_{name}"):
+            models[name] = str(train(_train_recipe(name, pairs, output / name, seed)))
+    with timed("evaluate"):
+        evaluate(_evaluate_recipe(world, models, output / "evaluation"))
+    with timed("report"):
+        training = {name: output / name for name in ("sft_self", "tpo")}
+        write_report(output / "report.html", pairs, training, output / "evaluation")
+    summary = {**summarise(world, pairs, output / "evaluation"), "seconds": seconds}
+    write_json(output / "summary.json", summary)
+    return summary
+
+
+def write_world(folder: Path, seed: int) -> None:
+    """Long videos to curate (`videos/`, their scenes in `scenes.json`) and the held-out benchmarks (`benchmarks/`)."""
+    done = folder / "world.json"
+    made = {"seed": seed, "videos": VIDEOS, "scenes": SCENES, "seconds": SCENE_SECONDS}
+    if done.is_file():
+        return
+    scenes = {}
+    for index in tqdm(range(VIDEOS), desc="world", unit="video"):
+        rng = random.Random(f"train {seed} {index}")
+        drawn = draw_scenes(rng, SCENES, SCENE_SECONDS)
+        times = [frame / FPS for frame in range(round(duration(drawn) * FPS))]
+        name = f"video_{index:03d}.mp4"
+        write_video(folder / "videos" / name, frames_at(drawn, times, SIZE, np.random.default_rng([seed, index])), FPS)
+        scenes[name] = [asdict(scene) for scene in drawn]
+    write_json(folder / "scenes.json", scenes)
+    write_benchmarks(folder / "benchmarks", seed)
+    write_json(done, made)
+
+
+def _curate_recipe(world: Path, output: Path, seed: int, base_url: str) -> CurateRecipe:
+    return load(
+        CurateRecipe,
+        shipped("tiny/curate"),
+        (
+            f"output={output}",
+            f"seed={seed}",
+            f"videos.source={world / 'videos'}",
+            f"responses.model={base_checkpoint()}",
+            f"captions.generator.server.base_url={base_url}",
+            f"llm.base_url={base_url}",
+        ),
+    )
+
+
+def _train_recipe(name: str, pairs: Path, output: Path, seed: int) -> TrainRecipe:
+    overrides = (f"model={base_checkpoint()}", f"data={pairs}", f"output={output}", f"seed={seed}")
+    return load(TrainRecipe, shipped(f"tiny/{name}"), overrides)
+
+
+def _evaluate_recipe(world: Path, models: dict[str, str], output: Path) -> EvaluateRecipe:
+    overrides = [f"output={output}", f"data={world / 'benchmarks'}"]
+    overrides += [f"models.{label}={checkpoint}" for label, checkpoint in models.items()]
+    return load(EvaluateRecipe, shipped("tiny/evaluate"), tuple(overrides))
