@@ -116,7 +116,7 @@ def test_a_torn_checkpoint_is_not_continued_from(make_recipe, tmp_path, state):
 
 
 def test_a_killed_process_is_continued(make_recipe, tmp_path):
-    recipe = make_recipe(arguments={**EVERY_TWO, "save_steps": 1, "num_train_epochs": 50})
+    recipe = make_recipe(arguments={**EVERY_TWO, "save_steps": 1, "num_train_epochs": 4})
     output = tmp_path / "out"
     recipes.save(recipe, tmp_path)
     script = (
@@ -126,22 +126,15 @@ def test_a_killed_process_is_continued(make_recipe, tmp_path):
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "recipe.yaml")], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while last_checkpoint(output) is None and time.monotonic() < deadline:
+    while not list(output.glob("checkpoint-*/optimizer.pt")) and time.monotonic() < deadline:
         assert process.poll() is None, "the run ended by itself"
-        time.sleep(0.05)
+        time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    saved = last_checkpoint(output)
-    assert saved is not None
-    first = json.loads((saved / "trainer_state.json").read_text())["log_history"]
-    shutil.rmtree(tmp_path / "other", ignore_errors=True)
-    shorter = replace(recipe, arguments={**recipe.arguments, "save_strategy": "no"})
-    train(
-        replace(shorter, output=str(tmp_path / "other"), arguments={**shorter.arguments, "max_steps": len(first) + 1})
-    )
-    unbroken = json.loads((tmp_path / "other" / "history.json").read_text())
-    # The schedule depends on the number of steps, so only the first step (before any update) is comparable here.
-    assert first[0]["loss"] == pytest.approx(unbroken[0]["loss"], rel=1e-6)
+    assert not (output / "done.json").exists()
+    train(recipe)
+    train(replace(recipe, output=str(tmp_path / "unbroken")))
+    assert_same(outcome(output), outcome(tmp_path / "unbroken"))
 
 
 def test_a_finished_run_is_reused(make_recipe, tmp_path, caplog):
@@ -187,7 +180,7 @@ def test_two_runs_do_not_share_an_output_folder(make_recipe, tmp_path):
 
 def test_an_output_that_cannot_be_written_is_said(make_recipe, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(TPOError, match="cannot write to the output folder .* choose another `output`"):
+    with pytest.raises(TPOError, match=r"cannot write to the output folder .* choose another `output`"):
         train(make_recipe(output=str(tmp_path / "file" / "out")))
 
 

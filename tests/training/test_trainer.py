@@ -218,3 +218,14 @@ def test_the_seams_of_trl_are_where_this_trainer_hooks_in():
         made
     )
     assert DPOTrainer.loss_is_scaled_for_ga is False
+
+
+def test_gradient_checkpointing_changes_nothing(make_recipe):
+    losses = []
+    for on in (False, True):
+        trainer = trainer_of(
+            make_recipe(arguments={"gradient_checkpointing": on, "max_steps": 3, "save_strategy": "no"})
+        )
+        trainer.train()
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -105,12 +105,12 @@ def card(pair: PreferencePair, videos: Path) -> Markup:
 def side(name: str, answer: str, times: Sequence[float], video: Path, seconds: float) -> Markup:
     """One side of a pair: the frames that it saw and what it answered."""
     shown = evenly(sorted(times), FRAMES)
-    count = f"{len(times)} frames" if len(times) == len(shown) else f"{len(shown)} of {len(times)} frames"
+    count = f"saw {len(times)} frames" + (f", {len(shown)} of them here" if len(shown) < len(times) else "")
     return tag(
         "div",
         tag("h5", f"{name} answer"),
         model_text(answer, class_="answer"),
-        tag("p", f"given after {count}" if times else "frames not recorded", class_="label"),
+        tag("p", count if times else "frames not recorded", class_="label"),
         strip(video, shown, seconds) if shown else None,
         class_=f"side {name.lower()}",
     )

@@ -24,8 +24,8 @@ from tpo_plugin.video import write_video
 
 SIZE = 96  # pixels
 FPS = 2.0
-# All seven of MLVU's task types are filled (single detail: needle, ego, plotQA; holistic: topic_reasoning, anomaly_reco),
-# because its score is the mean over the seven and an absent one counts as 0.
+# All seven of MLVU's task types are filled, because its score is the mean over the seven and an absent one counts as 0.
+# Single detail: needle, ego, plotQA; holistic: topic_reasoning, anomaly_reco; multi-detail: order, count.
 VIDEOMME_TYPES = {
     "shape": "Object Recognition",
     "motion": "Action Recognition",

@@ -26,6 +26,8 @@ class HFTemporalDPOTrainer(DPOTrainer):
     trained in full in place. It is not needed, and must be None, where `objective.dpo_alpha` is 0.
     """
 
+    objective: ObjectiveOptions
+
     def __init__(
         self,
         model: Any,
@@ -54,7 +56,7 @@ class HFTemporalDPOTrainer(DPOTrainer):
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["row"]
+        self._signature_columns = ["row"]  # type: ignore[assignment]
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         return dataset
@@ -81,13 +83,14 @@ class HFTemporalDPOTrainer(DPOTrainer):
         if self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        target = self.model if model is None else model
+        target: Any = self.model if model is None else model
         saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
         target.load_state_dict(saved.state_dict())
 
     def _record(self, metrics: dict[str, torch.Tensor]) -> None:
         """Add the batch's metrics, weighted over all processes, to those that trl logs."""
+        mode = "train" if self.model and self.model.training else "eval"
         totals = self.accelerator.gather(torch.stack(list(metrics.values())))
         for name, (total, count) in zip(metrics, totals.view(-1, len(metrics), 2).sum(dim=0).tolist()):
             if count:
-                self._metrics["train" if self.model.training else "eval"][name].append(total / count)
+                self._metrics[mode][name].append(total / count)

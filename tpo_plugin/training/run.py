@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from peft import PeftModel
 
 from tpo_plugin import recipe as recipes
 from tpo_plugin.errors import RecipeError, TPOError
@@ -53,7 +54,9 @@ def train(recipe: TrainRecipe) -> Path:
         logger.info("%d pairs, %s", len(pairs), f"continuing from {checkpoint}" if checkpoint else "from the start")
         started = time.monotonic()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        finish(trainer, output, inputs, time.monotonic() - started)
+        finish(
+            trainer, output, {"inputs": inputs, "pairs": len(pairs), "seconds": round(time.monotonic() - started, 1)}
+        )
     return output / "model"
 
 
@@ -96,27 +99,21 @@ def _load(recipe: TrainRecipe, arguments: Any) -> Any:
     """The recipe's checkpoint as a plain model (an adapter it brings is merged); weights in float32 unless it says otherwise."""
     dtype = "float32" if recipe.dtype == "auto" else recipe.dtype
     model = load_model(recipe.model, dtype, str(arguments.device), recipe.attn_implementation)
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
 
-def finish(trainer: HFTemporalDPOTrainer, output: Path, inputs: dict[str, str], seconds: float) -> None:
-    """Save the model (adapters merged), its processor and the history; the marker comes last."""
-    if hasattr(trainer.model, "merge_and_unload"):
+def finish(trainer: HFTemporalDPOTrainer, output: Path, about: dict[str, Any]) -> None:
+    """Save the model (adapters merged), its processor and the history; the marker with what there is to say `about` it comes last."""
+    if isinstance(trainer.model, PeftModel):
         trainer.model = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
     trainer.save_model(str(output / "model"))
     if not trainer.is_world_process_zero():
         return
+    steps = trainer.state.global_step
     write_json(output / "history.json", [entry for entry in trainer.state.log_history if "loss" in entry])
-    packages = ("tpo-plugin", "torch", "transformers", "trl", "peft")
-    done = {
-        "inputs": inputs,
-        "steps": trainer.state.global_step,
-        "pairs": len(trainer.train_dataset),
-        "seconds": round(seconds, 1),
-        "versions": {name: version(name) for name in packages},
-    }
-    write_json(output / "done.json", done)
-    logger.info("trained %d steps in %.0f s, saved %s", done["steps"], seconds, output / "model")
+    versions = {name: version(name) for name in ("tpo-plugin", "torch", "transformers", "trl", "peft")}
+    write_json(output / "done.json", {"steps": steps, **about, "versions": versions})
+    logger.info("trained %d steps in %.0f s, saved %s", steps, about["seconds"], output / "model")
 
 
 def claim(output: Path, recipe: TrainRecipe, inputs: dict[str, str]) -> bool:

@@ -32,7 +32,9 @@ def batch_loss(
     metrics = {"loss/sft": _total(-policy.chosen_tokens), "logps/chosen": _total(policy.chosen)}
     if not needs_reference(objective):
         return total_loss(None, sft, objective.dpo_alpha, objective.gamma), metrics
-    assert reference is not None and policy.rejected is not None and reference.rejected is not None
+    assert reference is not None
+    assert policy.rejected is not None
+    assert reference.rejected is not None
     chosen = rewards(policy.chosen, reference.chosen, objective.beta)
     rejected = rewards(policy.rejected, reference.rejected, objective.beta)
     dpo = dpo_loss(chosen, rejected)
