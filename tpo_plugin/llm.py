@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpo_plugin.errors import ServerError
+from tpo_plugin.errors import ServerError, TPOError
 from tpo_plugin.options import ServerOptions
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,7 @@ class ChatClient:
 
         self.options = options
         self.usage = usage if usage is not None else Usage()
-        self._key = os.environ.get(options.key_env, "")
-        if not self._key and "api.openai.com" in options.base_url:
-            raise ServerError(f"{options.base_url} needs a key: set the environment variable {options.key_env}")
+        self._key = os.environ.get(options.key_env, "").strip()
         self._client = AsyncOpenAI(
             api_key=self._key or "not-needed",
             base_url=options.base_url,
@@ -62,10 +60,18 @@ class ChatClient:
         )
         self._slots = asyncio.Semaphore(options.concurrency)
         cache.parent.mkdir(parents=True, exist_ok=True)
-        self._cache = sqlite3.connect(cache)
-        self._cache.execute("PRAGMA journal_mode=WAL")
-        self._cache.execute("PRAGMA synchronous=NORMAL")
-        self._cache.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text TEXT, problem TEXT)")
+        self._cache_path, self._cache = cache, sqlite3.connect(cache)
+        self._sql("PRAGMA journal_mode=WAL")
+        self._sql("PRAGMA synchronous=NORMAL")
+        self._sql("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text TEXT, problem TEXT)")
+
+    def check_key(self) -> None:
+        """ServerError if the server is one that needs a key and there is none."""
+        if not self._key and "api.openai.com" in self.options.base_url:
+            raise ServerError(
+                f"{self.options.base_url} needs a key: set the environment variable {self.options.key_env}, "
+                "or name another server in the recipe (base_url)"
+            )
 
     async def close(self) -> None:
         """Close the connections and the cache."""
@@ -76,15 +82,26 @@ class ChatClient:
         """The reply to `messages` (OpenAI chat form), from the cache if it was asked before."""
         asked = json.dumps([self.options.model, messages, parameters], sort_keys=True, ensure_ascii=False)
         key = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
-        row = self._cache.execute("SELECT text, problem FROM replies WHERE key = ?", (key,)).fetchone()
+        row = self._sql("SELECT text, problem FROM replies WHERE key = ?", key)
         if row:
             self.usage.cached += 1
             return Reply(*row)
+        self.check_key()
         async with self._slots:
             reply = await self._ask(messages, parameters)
-        with self._cache:
-            self._cache.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", (key, reply.text, reply.problem))
+        self._sql("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", key, reply.text, reply.problem)
         return reply
+
+    def _sql(self, statement: str, *values: Any) -> Any:
+        """The first row that a statement gives, None if none; its changes are committed."""
+        try:
+            with self._cache:
+                return self._cache.execute(statement, values).fetchone()
+        except sqlite3.Error as error:
+            raise TPOError(
+                f"the cache of replies {self._cache_path} cannot be used: {error}. Free some space or, if the file is damaged, "
+                "delete it; then run the same command again to continue."
+            ) from None
 
     async def _ask(self, messages: list[dict[str, Any]], parameters: dict[str, Any]) -> Reply:
         import openai
@@ -134,8 +151,8 @@ class ChatClient:
         return Reply(text, None if text else "empty_reply")
 
     def _safe(self, error: Exception) -> str:
-        text = str(error)[:300]
-        return text.replace(self._key, "***") if self._key else text
+        text = str(error)
+        return (text.replace(self._key, "***") if self._key else text)[:300]
 
     def _error(self, what: str, error: Exception) -> ServerError:
         return ServerError(

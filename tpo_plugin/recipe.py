@@ -89,7 +89,10 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise RecipeError(f"cannot set {key}: `{parent}` is not a section")
         data = inner
-    data[last] = yaml.safe_load(text)
+    try:
+        data[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"the value of the override {override!r} is not YAML: {error}") from None
 
 
 def _section(hint: Any) -> Any:
@@ -107,6 +110,8 @@ def _check_keys(kind: Any, data: dict[str, Any], where: str, prefix: str) -> Non
                 f"{where}: unknown key `{prefix}{key}`; did you mean `{prefix}{near[0]}`? Known: {', '.join(known)}"
             )
         section = _section(hints[key])
+        if isinstance(value, bool) and hints[key] in (int, int | None):  # Python counts True as a whole number
+            raise RecipeError(f"{where}: `{prefix}{key}` must be int, not {value!r}")
         if section and isinstance(value, dict):
             _check_keys(section, value, where, f"{prefix}{key}.")
 

@@ -6,6 +6,7 @@ made from what it was made of, so the same recipe on the same videos gives the s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -112,13 +113,13 @@ def from_json(kind: type, data: dict[str, Any]) -> Any:
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON Lines file; TPOError names the line that is not one."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError as error:
+            except ValueError as error:  # not JSON, or not UTF-8
                 raise TPOError(f"{path}, line {number} is not JSON: {error}") from None
 
 
@@ -133,11 +134,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the file in one step, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Replace the file in one step, so that a reader never sees half of it; TPOError if it cannot be written."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise TPOError(f"cannot write {path}: {error.strerror or error}") from None

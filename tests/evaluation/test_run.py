@@ -9,9 +9,10 @@ from collections import Counter
 import pytest
 
 from tpo_plugin.errors import EvaluationError, RecipeError, TPOError
-from tpo_plugin.evaluation.data import read_benchmark, weights_digest
+from tpo_plugin.evaluation.data import read_benchmark
 from tpo_plugin.evaluation.results import read_task
 from tpo_plugin.evaluation.run import evaluate
+from tpo_plugin.folders import checkpoint_digest
 from tpo_plugin.options import EvaluateRecipe, FrameOptions
 from tpo_plugin.records import read_jsonl, write_json, write_jsonl
 from tpo_plugin.tiny.questions import LETTERS, with_options
@@ -154,13 +155,13 @@ def test_missing_data_is_named(benchmark_folder, checkpoint, tmp_path):
 def test_weights_decide_the_digest(checkpoint, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(checkpoint, copy)
-    assert weights_digest(str(copy)) == weights_digest(str(checkpoint))
+    assert checkpoint_digest(str(copy)) == checkpoint_digest(str(checkpoint))
     weights = copy / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert weights_digest(str(copy)) != weights_digest(str(checkpoint))
-    assert weights_digest("owner/name") == "owner/name"
+    assert checkpoint_digest(str(copy)) != checkpoint_digest(str(checkpoint))
+    assert checkpoint_digest("owner/name") == "owner/name"
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,8 @@ def write_training(folder: Path, steps: int = 100, preference: bool = True, seed
     history = []
     for step in range(1, steps + 1):
         done = 1 - math.exp(-step / 40)
-        entry = {"step": step, "learning_rate": 1e-4, "loss": 1.1 - 0.5 * done + rng.gauss(0, 0.06)}
+        loss = 1.1 - 0.5 * done + rng.gauss(0, 0.06)
+        entry = {"step": step, "learning_rate": 1e-4, "loss": loss, "loss/sft": loss / 2}
         if preference:
             margin = 1.6 * done + rng.gauss(0, 0.15)
             entry |= {
@@ -154,13 +155,16 @@ def write_evaluation(folder: Path, right: dict[str, float], questions_a_task: in
                     "id": f"{number:03d}",
                     "category": form.name,
                     "duration": ("short", "medium", "long")[number // 4 % 3] if task == "videomme" else None,
-                    "kind": form.kind,
                     "question": form.template,
                     "answer": "A",
                     "video": f"{number // 4:03d}.mp4",
                 }
             )
     luck = [rng.random() for _ in asked]  # shared: a question hard for one model is hard for the others
+    truth: dict[str, dict] = {"videomme": {}, "mlvu_dev": {}}
+    for item in asked:
+        truth[item["task"]][item["id"]] = {"kind": questions.BY_NAME[item["category"]].kind}
+    write_json(folder / "benchmarks" / "truth.json", truth)
     models = {}
     for label, share in right.items():
         answers = [
@@ -180,6 +184,7 @@ def write_evaluation(folder: Path, right: dict[str, float], questions_a_task: in
     results = {
         "models": models,
         "frames": {"fps": 1.0, "max": 48},
+        "data": str(folder / "benchmarks"),
         "seed": 0,
         "versions": {"lmms_eval": "0.7.3", "torch": "2.13.0", "transformers": "5.23.0"},
     }

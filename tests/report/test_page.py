@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -75,8 +76,6 @@ def test_what_was_not_given_is_said(tmp_path: Path) -> None:
 
 
 def test_one_model_alone_is_not_compared(evaluation: Path, tmp_path: Path) -> None:
-    import json
-
     results = json.loads((evaluation / "results.json").read_text())
     results["models"] = {"base": results["models"]["base"]}
     (tmp_path / "results.json").write_text(json.dumps(results))
@@ -116,8 +115,6 @@ def test_text_of_models_and_users_is_escaped_everywhere(
 
 def _jsonl(rows: list[dict]) -> bytes:
     """JSON Lines with escaped characters: lone surrogates have no UTF-8 form, yet JSON can carry them."""
-    import json
-
     return "".join(json.dumps(row) + "\n" for row in rows).encode("ascii")
 
 
@@ -131,6 +128,11 @@ HARMS: list[tuple[str, Harm, str]] = [
     ),
     ("statistics.json", lambda file: write_text(file, "[]"), r"statistics\.json must hold a dict, it holds list"),
     ("statistics.json", lambda file: write_text(file, "{}"), r"statistics\.json has no usable `funnel`"),
+    (
+        "statistics.json",
+        lambda file: write_text(file, '{"funnel": [{}], "tasks": {}, "kinds": {}, "lengths": {}}'),
+        r"statistics\.json has no usable `funnel`",
+    ),
     ("candidates.jsonl", lambda file: write_text(file, "{"), r"candidates\.jsonl cannot be read .*line 1"),
     (
         "candidates.jsonl",
@@ -154,15 +156,15 @@ def test_an_unreadable_file_is_named_with_its_cure(
 
 def test_folders_that_are_not_there(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
-    with pytest.raises(TPOError, match="pairs: .*gone is not a folder; give the output folder of `tpo curate`"):
+    with pytest.raises(TPOError, match=r"pairs: .*gone is not a folder; give the output folder of `tpo curate`"):
         write_report(tmp_path / "r.html", gone, {}, None)
-    with pytest.raises(TPOError, match="training run tpo: .*gone is not a folder"):
+    with pytest.raises(TPOError, match=r"training run tpo: .*gone is not a folder"):
         write_report(tmp_path / "r.html", None, {"tpo": gone}, None)
-    with pytest.raises(TPOError, match="evaluation: .*gone is not a folder"):
+    with pytest.raises(TPOError, match=r"evaluation: .*gone is not a folder"):
         write_report(tmp_path / "r.html", None, {}, gone)
 
 
 def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(TPOError, match="cannot write the report to .*; choose another path"):
+    with pytest.raises(TPOError, match=r"cannot write the report to .*; choose another path"):
         write_report(tmp_path / "file" / "report.html", None, {}, None)

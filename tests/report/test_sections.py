@@ -63,10 +63,10 @@ def test_only_what_was_logged_is_drawn(trainings: dict[str, Path]) -> None:
     colours = {"sft_self": 1, "tpo": 2}
     alone = str(training.section([sft], colours))
     both = str(training.section([sft, tpo], colours))
-    assert alone.count("<svg") == 1
-    assert both.count("<svg") == 7
-    assert len(re.findall(r'class="line s1"', both)) == 1  # the loss
-    assert len(re.findall(r'class="line s2"', both)) == 7
+    assert alone.count("<svg") == 2
+    assert both.count("<svg") == 8
+    assert len(re.findall(r'class="line s1"', both)) == 2  # the loss and its SFT term
+    assert len(re.findall(r'class="line s2"', both)) == 8
 
 
 def test_an_unfinished_run_is_said_to_be_one(tmp_path: Path) -> None:

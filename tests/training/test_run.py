@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,23 @@ def test_a_torn_checkpoint_is_not_continued_from(make_recipe, tmp_path, state):
     assert_same(outcome(output), unbroken)
 
 
+@pytest.mark.parametrize("limit", [500_000, 4_000_000], ids=["weights", "optimizer"])
+def test_a_full_disk_is_said_and_the_run_continues_after_it(make_recipe, tmp_path, limit):
+    # Weights have 3.4 MB and the optimizer's state 6.4 MB; a file that outgrows the limit fails as on a full disk.
+    recipe = make_recipe(arguments=EVERY_TWO)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(TPOError, match=r"cannot write to .*Free some space and run the same command again"):
+            train(recipe)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "out").glob("checkpoint-2"))
+    assert last_checkpoint(tmp_path / "out") is None
+    train(recipe)
+    assert json.loads((tmp_path / "out" / "done.json").read_text())["steps"] == 8
+
+
 def test_a_killed_process_is_continued(make_recipe, tmp_path):
     recipe = make_recipe(arguments={**EVERY_TWO, "save_steps": 1, "num_train_epochs": 4})
     output = tmp_path / "out"
@@ -124,10 +142,11 @@ def test_a_killed_process_is_continued(make_recipe, tmp_path):
         "from tpo_plugin.options import TrainRecipe; from tpo_plugin.training.run import train;"
         "train(recipe.load(TrainRecipe, sys.argv[1]))"
     )
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "recipe.yaml")], stderr=subprocess.DEVNULL)
+    log = (tmp_path / "log").open("wb")
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "recipe.yaml")], stderr=log)
     deadline = time.monotonic() + 120
     while not list(output.glob("checkpoint-*/optimizer.pt")) and time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended by itself"
+        assert process.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL

@@ -212,6 +212,7 @@ def test_the_seams_of_trl_are_where_this_trainer_hooks_in():
     }.items():
         assert list(inspect.signature(getattr(DPOTrainer, name)).parameters) == parameters, name
     assert "_compute_loss" in DPOTrainer.compute_loss.__code__.co_names
+    assert "create_model_card" in DPOTrainer._save_checkpoint.__code__.co_names
     assert "_metrics" in DPOTrainer.log.__code__.co_names
     made = DPOTrainer.__init__.__code__.co_names
     assert {"_prepare_dataset", "_precompute_ref_logps", "precompute_ref_log_probs", "ref_model", "_metrics"} <= set(

@@ -10,13 +10,12 @@ from tpo_plugin.options import FrameOptions
 from tpo_plugin.records import Segment, Video
 from tpo_plugin.video import sample_times
 
+CaptionCall = tuple[str, tuple[float, ...]]  # whose captions it adds to (a segment's id, or WHOLE), times of its frames
 WHOLE = "whole"  # the key of the whole video's captions beside the segments' ids
 
 
-def clips_to_caption(
-    video: Video, segments: list[Segment], frames: FrameOptions, per_call: int
-) -> list[tuple[str, tuple[float, ...]]]:
-    """Each caption call: whose captions it adds to (a segment's id, or WHOLE) and the times of its frames."""
+def clips_to_caption(video: Video, segments: list[Segment], frames: FrameOptions, per_call: int) -> list[CaptionCall]:
+    """The calls that caption the whole video and each segment, `per_call` frames each."""
     spans = [(WHOLE, (0.0, video.seconds)), *((segment.id, segment.span) for segment in segments)]
     calls = []
     for owner, span in spans:
@@ -30,7 +29,7 @@ def caption_prompt(frames: np.ndarray, times: tuple[float, ...], fps: float) -> 
     return Prompt(frames, times, len(times) / fps, template("caption"))
 
 
-def join_captions(calls: list[tuple[str, tuple[float, ...]]], texts: list[str]) -> dict[str, str]:
+def join_captions(calls: list[CaptionCall], texts: list[str]) -> dict[str, str]:
     """The captions of each owner as lines with their times; '' for an owner with an empty caption among them."""
     lines: dict[str, list[str]] = {}
     failed = {owner for (owner, _), text in zip(calls, texts) if not text}

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tpo_plugin import recipe as recipes
 from tpo_plugin.curation.funnel import Funnel
 from tpo_plugin.dataset.pairs import row_of, to_llava
 from tpo_plugin.dataset.statistics import statistics
@@ -26,13 +27,18 @@ def export(
     usage: dict[str, Any],
     seconds: float,
 ) -> None:
-    """Write `candidates.jsonl`, `pairs.json`, `statistics.json` and, last, `dataset.json`, which makes the folder a data set."""
+    """Write `recipe.yaml`, `candidates.jsonl`, `pairs.json`, `statistics.json` and, last, `dataset.json`.
+
+    With `dataset.json` the folder is a data set, so an older one goes first: files of two recipes are never taken for one.
+    """
     output = Path(recipe.output)
+    (output / "dataset.json").unlink(missing_ok=True)
     chosen = limit(candidates, recipe.max_pairs, recipe.queries.ratio)
     kept = [pair for pair in chosen if not pair.drop]
     over = sum(pair.drop == "over_max_pairs" for pair in chosen)
     funnel.add("export", len(kept), ["over_max_pairs"] * over)
     rows = [row_of(pair) for pair in kept]
+    recipes.save(recipe, output)
     write_jsonl(output / "candidates.jsonl", (to_json(pair) for pair in chosen))
     write_json(output / "pairs.json", [to_llava(row) for row in rows])
     write_json(
@@ -54,8 +60,9 @@ def limit(candidates: list[PreferencePair], most: int | None, ratio: dict[str, f
     for pair in sorted(candidates, key=lambda pair: stable_id("limit", pair.id)):
         if not pair.drop:
             by_kind[pair.query.kind].append(pair.id)
-    total = sum(ratio.values())
-    stay: set[str] = set()
-    for kind, ids in by_kind.items():
-        stay.update(ids[: round(most * ratio.get(kind, 0) / total)])
+    total, reached, places, stay = sum(ratio.values()), 0.0, 0, set[str]()
+    for kind, share in ratio.items():
+        reached += share
+        before, places = places, int(most * reached / total + 0.5)  # so that the kinds' places sum to `most`
+        stay.update(by_kind[kind][: places - before])
     return [pair if pair.drop or pair.id in stay else replace(pair, drop="over_max_pairs") for pair in candidates]

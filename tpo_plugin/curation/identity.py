@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from tpo_plugin.curation.templates import task_texts, template
+from tpo_plugin.folders import checkpoint_digest
 from tpo_plugin.options import CurateRecipe, GeneratorOptions
 from tpo_plugin.records import stable_id
-
-EDGE_BYTES = 1 << 20
 
 
 def stage_ids(recipe: CurateRecipe) -> dict[str, str]:
@@ -46,19 +43,4 @@ def _generator_id(options: GeneratorOptions) -> list[Any]:
     says = [options.type, options.max_new_tokens, options.temperature, options.top_p]
     if options.type == "server":
         return [*says, options.server.model]
-    return [*says, options.model, weights_digest(Path(options.model)), options.dtype, options.attn_implementation]
-
-
-def weights_digest(folder: Path) -> str:
-    """A digest of a local checkpoint's files: names, sizes, and the first and last MiB of each. '' for a hub name."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*")) if folder.is_dir() else []:
-        if not file.is_file():
-            continue
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}\n".encode())
-        with file.open("rb") as data:
-            digest.update(data.read(EDGE_BYTES))
-            data.seek(max(0, size - EDGE_BYTES))
-            digest.update(data.read())
-    return digest.hexdigest() if folder.is_dir() else ""
+    return [*says, options.model, checkpoint_digest(options.model), options.dtype, options.attn_implementation]

@@ -15,15 +15,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tpo_plugin import recipe as recipes
+from tpo_plugin.concurrency import together
 from tpo_plugin.curation import stages
+from tpo_plugin.curation.checks import check
 from tpo_plugin.curation.export import export
 from tpo_plugin.curation.filters import find_filter
 from tpo_plugin.curation.funnel import Funnel
 from tpo_plugin.curation.identity import stage_ids
 from tpo_plugin.curation.journal import Journal
 from tpo_plugin.curation.perturbations import find_strategy
-from tpo_plugin.curation.queries import check_options
 from tpo_plugin.curation.sources import Source, content_id, find_videos
 from tpo_plugin.errors import VideoError
 from tpo_plugin.generators import Generator, build_generator
@@ -33,6 +33,7 @@ from tpo_plugin.records import PreferencePair, Query, Segment, Video, from_json,
 from tpo_plugin.video.isolated import IsolatedDecoder
 
 logger = logging.getLogger(__name__)
+MACHINE_REASONS = ("decoder_timeout", "decoder_crash")
 
 
 def curate(recipe: CurateRecipe) -> Path:
@@ -40,15 +41,13 @@ def curate(recipe: CurateRecipe) -> Path:
 
     Raises TPOError for what stops the run as a whole; videos and pairs that cannot be used are counted by reason.
     """
-    check_options(recipe.queries)
+    check(recipe)
     for name in (recipe.perturbations.localized, recipe.perturbations.comprehensive):
         find_strategy(name)
     for name in recipe.filters.use:
         find_filter(name)
     root, sources = find_videos(recipe.videos, recipe.queries.qa)
-    output = Path(recipe.output)
-    with Journal(output) as journal:
-        recipes.save(recipe, output)
+    with Journal(Path(recipe.output)) as journal:
         return asyncio.run(_run(recipe, root, sources, journal))
 
 
@@ -66,8 +65,10 @@ async def _run(recipe: CurateRecipe, root: Path, sources: list[Source], journal:
 
     try:
         llm = client(recipe.llm)
-        captions_wanted = recipe.queries.source == "llm" or "judge" in recipe.filters.use
-        captioner = generator(recipe.captions.generator) if captions_wanted else None
+        llm_wanted = recipe.queries.source == "llm" or "judge" in recipe.filters.use
+        if llm_wanted:
+            llm.check_key()
+        captioner = generator(recipe.captions.generator) if llm_wanted else None
         with IsolatedDecoder(recipe.videos_in_flight, recipe.videos.decode_timeout) as decoder:
             tools = stages.Tools(recipe, root, decoder, llm, captioner, generator(recipe.responses))
             runner = Runner(tools, journal, Funnel(), stage_ids(recipe))
@@ -101,14 +102,7 @@ class Runner:
                 bar.set_postfix(pairs=self.funnel.counts["filter"].left, refresh=False)
                 return pairs
 
-            tasks = [asyncio.create_task(one(source)) for source in sources]
-            try:
-                return [pair for pairs in await asyncio.gather(*tasks) for pair in pairs]
-            except BaseException:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                raise
+            return [pair for pairs in await together(one(source) for source in sources) for pair in pairs]
 
     async def video(self, source: Source) -> list[PreferencePair]:
         """One video through all stages; its candidate pairs, [] if it cannot be used."""
@@ -119,12 +113,15 @@ class Runner:
             video = from_json(Video, found)
             cut = await self.once("segment", key, lambda: stages.segment(tools, video))
             segments = [from_json(Segment, item) for item in cut]
-            planned = stages.plan_times(tools, source, video, segments)
+            calls = stages.caption_calls(tools, video, segments)
+            planned = stages.plan_times(tools, source, video, segments, calls)
             frames = stages.Frames(tools.decoder, tools.root / video.path, planned, tools.recipe.frames.max_side)
-            captions = await self.once("caption", key, lambda: stages.caption(tools, video, segments, frames))
+            captions = await self.once("caption", key, lambda: stages.caption(tools, calls, frames), len(calls))
             asked = await self.once("query", key, lambda: stages.query(tools, source, video, segments, captions))
             queries = [from_json(Query, item) for item in asked]
-            answered = await self.once("respond", key, lambda: stages.respond(tools, video, queries, captions, frames))
+            answered = await self.once(
+                "respond", key, lambda: stages.respond(tools, video, queries, captions, frames), len(queries)
+            )
             pairs = [from_json(PreferencePair, item) for item in answered]
             judged = await self.once("filter", key, lambda: stages.judge(tools, pairs))
         except VideoError as error:
@@ -132,10 +129,11 @@ class Runner:
             return []
         return [from_json(PreferencePair, item) for item in judged]
 
-    async def once(self, stage: str, key: str, work: Callable[[], Awaitable[stages.Outcome]]) -> Any:
+    async def once(self, stage: str, key: str, work: Callable[[], Awaitable[stages.Outcome]], records: int = 1) -> Any:
         """The value of a video's stage, from the journal if it is finished; counted either way.
 
-        A video that cannot be used is a finished unit too: its VideoError is journaled and raised again.
+        A video that cannot be used is a finished unit too: its VideoError is journaled and raised again, and all `records` that
+        the stage was to work on are dropped. What may be the machine's fault is not journaled: the next run tries again.
         """
         unit = stable_id(self.stage_ids[stage], key)
         entry = self.journal.get(stage, unit)
@@ -143,7 +141,10 @@ class Runner:
             try:
                 entry = asdict(await work())
             except VideoError as error:
-                entry = {"value": None, "left": 0, "dropped": [error.reason], "error": str(error)}
+                entry = {"value": None, "left": 0, "dropped": [error.reason] * records, "error": str(error)}
+                if error.reason in MACHINE_REASONS:
+                    self.funnel.add(stage, 0, entry["dropped"])
+                    raise
             entry = self.journal.put(stage, unit, entry)
         self.funnel.add(stage, entry["left"], entry["dropped"])
         if "error" in entry:

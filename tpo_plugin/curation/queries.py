@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 
 from tpo_plugin.curation.captions import WHOLE
 from tpo_plugin.curation.templates import task_texts, template
@@ -13,7 +15,11 @@ from tpo_plugin.llm import ChatClient
 from tpo_plugin.options import QueryOptions
 from tpo_plugin.records import Kind, Query, Segment, Video, stable_id
 
-FORM = re.compile(r"Q:\s*(?P<question>.+?)\s*\n\s*A:\s*(?P<answer>.+)", re.DOTALL)
+# Question and answer from their marks (some models set them in bold) to the next mark or empty line.
+FORM = re.compile(
+    r"^\W*Q\W*:\W*?(?P<question>\w.*?)\s*\n\W*A\W*:[*\s]*(?P<answer>\S.*?)\s*(?=\n\s*\n|\n\W*Q\W*:|\Z)",
+    re.DOTALL | re.MULTILINE | re.IGNORECASE,
+)
 KINDS: tuple[Kind, ...] = ("localized", "comprehensive")
 
 
@@ -59,16 +65,9 @@ def draw_queries(video: Video, segments: list[Segment], options: QueryOptions, s
 
 
 def _systematic(shares: dict[str, float], count: int, rng: random.Random) -> list[str]:
-    total, start = sum(shares.values()), rng.random()
-    picked = []
-    for index in range(count):
-        place, reached = (index + start) / count * total, 0.0
-        for name, share in shares.items():
-            reached += share
-            if place < reached or reached >= total:
-                picked.append(name)
-                break
-    return picked
+    names, reached, start = list(shares), list(accumulate(shares.values())), rng.random()
+    places = [(index + start) / count * reached[-1] for index in range(count)]
+    return [names[min(bisect_right(reached, place), len(names) - 1)] for place in places]
 
 
 async def write_query(draw: Draw, captions: dict[str, str], llm: ChatClient) -> Query | str:
@@ -80,12 +79,18 @@ async def write_query(draw: Draw, captions: dict[str, str], llm: ChatClient) -> 
     reply = await llm.complete([{"role": "user", "content": prompt}], temperature=0)
     if reply.problem:
         return f"query_{reply.problem}"
-    if re.fullmatch(r"\W*none\W*", reply.text, re.IGNORECASE):
-        return "none_appropriate"
-    match = FORM.search(reply.text)
+    found = parse_query(reply.text)
+    return found if isinstance(found, str) else Query(draw.id, draw.kind, draw.task, *found, draw.segment)
+
+
+def parse_query(text: str) -> tuple[str, str] | str:
+    """Question and answer of a query writer's reply, or the reason why there is none."""
+    match = FORM.search(text)
     if match is None:
-        return "query_malformed"
-    return Query(draw.id, draw.kind, draw.task, match["question"].strip(), match["answer"].strip(), draw.segment)
+        return "none_appropriate" if re.match(r"\W*none\b", text, re.IGNORECASE) else "query_malformed"
+    if re.fullmatch(r"none\W*", match["question"], re.IGNORECASE):
+        return "none_appropriate"
+    return match["question"], match["answer"]
 
 
 def queries_from_qa(video: Video, qa: tuple[tuple[str, str], ...], options: QueryOptions, seed: int) -> list[Query]:

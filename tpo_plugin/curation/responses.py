@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tpo_plugin.curation.perturbations import find_strategy
+from tpo_plugin.errors import TPOError
 from tpo_plugin.generators import Prompt
 from tpo_plugin.options import FrameOptions, PerturbationOptions
 from tpo_plugin.records import Perturbation, Query, Span, Video, stable_id
@@ -29,6 +30,8 @@ def views(
     rng = random.Random(stable_id("perturbation", query.id, seed))
     name = options.localized if query.kind == "localized" else options.comprehensive
     perturbation = find_strategy(name)(video, query, options, rng)
+    if sum(end - start for start, end in perturbation.kept) <= 0:
+        raise TPOError(f"the perturbation `{name}` leaves nothing of {video.path}: it must keep a part of every video")
     needed = (query.segment.span,) if query.segment else ((0.0, video.seconds),)
     return _view(needed, frames), _view(perturbation.kept, frames), perturbation
 

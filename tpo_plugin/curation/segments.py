@@ -24,5 +24,7 @@ def draw_segments(video: Video, options: SegmentOptions, seed: int) -> list[Segm
     for index in range(options.per_video):
         length = rng.uniform(options.min_seconds, longest)
         start = round(rng.uniform(0, video.seconds - length), 3)
-        segments.append(Segment(stable_id(video.id, "segment", seed, index), start, round(start + length, 3)))
+        segments.append(
+            Segment(stable_id(video.id, "segment", seed, index), start, min(round(start + length, 3), video.seconds))
+        )
     return segments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,20 @@ def find_videos(options: VideoOptions, qa_file: str | None = None) -> tuple[Path
     if not source.exists():
         raise TPOError(f"no videos at {source}: `videos.source` is a folder, a .txt list, or a .json / .jsonl file")
     root = Path(options.root) if options.root else source if source.is_dir() else source.parent
+    if not root.is_dir():
+        raise TPOError(f"no folder at {root}: `videos.root` is the folder that video paths start from")
     if source.is_dir():
-        found = [Source(path.relative_to(root).as_posix()) for path in sorted(source.rglob("*")) if _is_video(path)]
+        if not source.resolve().is_relative_to(root.resolve()):
+            raise TPOError(f"`videos.source` {source} does not lie in `videos.root` {root}")
+        found = [
+            Source(path.resolve().relative_to(root.resolve()).as_posix())
+            for path in sorted(source.rglob("*"))
+            if _is_video(path)
+        ]
     elif source.suffix in (".json", ".jsonl"):
         found = _from_rows(source)
     else:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = _lines(source)
         found = [Source(line.strip()) for line in dict.fromkeys(lines) if line.strip()]
     if qa_file is not None:
         asked = {row.path: row.qa for row in _from_rows(Path(qa_file))}
@@ -49,15 +58,17 @@ def find_videos(options: VideoOptions, qa_file: str | None = None) -> tuple[Path
 
 
 def content_id(root: Path, path: str) -> list[Any]:
-    """What makes a file this file: name, size, first and last 64 KiB. A missing file is its name alone."""
+    """What makes a file this file: name, size, first and last 64 KiB. A file that cannot be read is its name alone."""
     file = root / path
-    if not file.is_file():
+    try:
+        with file.open("rb") as data:
+            size = data.seek(0, os.SEEK_END)
+            data.seek(0)
+            digest = hashlib.sha256(data.read(DIGEST_BYTES))
+            data.seek(max(0, size - DIGEST_BYTES))
+            digest.update(data.read())
+    except OSError:
         return [path]
-    size = file.stat().st_size
-    with file.open("rb") as data:
-        digest = hashlib.sha256(data.read(DIGEST_BYTES))
-        data.seek(max(0, size - DIGEST_BYTES))
-        digest.update(data.read())
     return [path, size, digest.hexdigest()]
 
 
@@ -89,6 +100,15 @@ def _rows(file: Path) -> list[Any]:
     if not isinstance(rows, list):
         raise TPOError(f"{file} must hold a list of rows, it holds {type(rows).__name__}")
     return rows
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise TPOError(
+            f"{file} is no list of videos: `videos.source` is a folder, a .txt list, or a .json / .jsonl file"
+        ) from None
 
 
 def _turns(conversation: list[Any], where: str) -> list[tuple[str, str]]:

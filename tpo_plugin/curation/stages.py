@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from tpo_plugin.concurrency import together
 from tpo_plugin.curation import captions as captioning
 from tpo_plugin.curation import queries as querying
 from tpo_plugin.curation import responses as responding
+from tpo_plugin.curation.captions import CaptionCall
 from tpo_plugin.curation.filters import Context, find_filter
 from tpo_plugin.curation.segments import draw_segments
 from tpo_plugin.curation.sources import Source
@@ -78,13 +79,20 @@ async def segment(tools: Tools, video: Video) -> Outcome:
     return Outcome([to_json(item) for item in draw_segments(video, tools.recipe.segments, tools.recipe.seed)])
 
 
-async def caption(tools: Tools, video: Video, segments: list[Segment], frames: Frames) -> Outcome:
+def caption_calls(tools: Tools, video: Video, segments: list[Segment]) -> list[CaptionCall]:
+    """The caption calls of a video, none where the recipe needs no captions."""
+    if tools.captioner is None:
+        return []
+    recipe = tools.recipe
+    return captioning.clips_to_caption(video, segments, recipe.frames, recipe.captions.frames_per_call)
+
+
+async def caption(tools: Tools, calls: list[CaptionCall], frames: Frames) -> Outcome:
     """Captions of the whole video and of each segment."""
     if tools.captioner is None:
         return Outcome({}, left=0)
-    recipe = tools.recipe
-    calls = captioning.clips_to_caption(video, segments, recipe.frames, recipe.captions.frames_per_call)
-    prompts = [captioning.caption_prompt(await frames.at(times), times, recipe.frames.fps) for _, times in calls]
+    fps = tools.recipe.frames.fps
+    prompts = [captioning.caption_prompt(await frames.at(times), times, fps) for _, times in calls]
     texts = await tools.captioner.generate(prompts)
     failed = tuple("empty_caption" for text in texts if not text)
     return Outcome(captioning.join_captions(calls, texts), len(texts) - len(failed), failed)
@@ -95,12 +103,12 @@ async def query(
 ) -> Outcome:
     """The video's queries, no question twice."""
     options = tools.recipe.queries
-    written: list[Query | str]
+    written: Sequence[Query | str]
     if options.source == "qa":
         written = [*querying.queries_from_qa(video, source.qa, options, tools.recipe.seed)] or ["no_qa_for_video"]
     else:
         draws = querying.draw_queries(video, segments, options, tools.recipe.seed)
-        written = list(await asyncio.gather(*(querying.write_query(draw, captions, tools.llm) for draw in draws)))
+        written = await together(querying.write_query(draw, captions, tools.llm) for draw in draws)
     kept: dict[str, Query] = {}
     dropped: list[str] = []
     for item in written:
@@ -158,16 +166,17 @@ async def judge(tools: Tools, pairs: list[PreferencePair]) -> Outcome:
                 break
         return pair
 
-    judged = await asyncio.gather(*(one(pair) for pair in pairs))
+    judged = await together(one(pair) for pair in pairs)
     dropped = tuple(pair.drop for pair in judged if pair.drop)
     return Outcome([to_json(pair) for pair in judged], len(judged) - len(dropped), dropped)
 
 
-def plan_times(tools: Tools, source: Source, video: Video, segments: list[Segment]) -> set[float]:
+def plan_times(
+    tools: Tools, source: Source, video: Video, segments: list[Segment], calls: list[CaptionCall]
+) -> set[float]:
     """Every frame time that captions and responses of this video will ask for, known before any of them is made."""
     recipe = tools.recipe
-    calls = captioning.clips_to_caption(video, segments, recipe.frames, recipe.captions.frames_per_call)
-    times = {time for _, clip in calls for time in clip} if tools.captioner else set()
+    times = {time for _, clip in calls for time in clip}
     for draft in querying.drafts(video, segments, source.qa, recipe.queries, recipe.seed):
         chosen, rejected, _ = responding.views(video, draft, recipe.frames, recipe.perturbations, recipe.seed)
         times.update(chosen.times, rejected.times)

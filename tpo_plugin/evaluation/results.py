@@ -13,6 +13,7 @@ from typing import Any
 
 from tpo_plugin.errors import EvaluationError
 from tpo_plugin.evaluation.bootstrap import Interval, accuracy
+from tpo_plugin.evaluation.data import FACT_NAMES
 from tpo_plugin.records import read_jsonl
 
 Rows = Sequence[Mapping[str, Any]]
@@ -125,6 +126,7 @@ def _answer(task: str, metric: str, sample: Mapping[str, Any], row: Mapping[str,
         "correct": _correct(metric, value),
         "video": known.get("videoID") or known.get("video_name"),
         "prompt": sample["input"],
+        **{name: row[name] for name in FACT_NAMES if name in row},
     }
 
 

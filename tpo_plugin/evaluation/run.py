@@ -6,7 +6,6 @@ each question.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -14,8 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,9 @@ from tqdm import tqdm
 import tpo_plugin
 from tpo_plugin import recipe as recipes
 from tpo_plugin.errors import EvaluationError, RecipeError, TPOError
-from tpo_plugin.evaluation.data import Benchmark, read_benchmark, weights_digest
+from tpo_plugin.evaluation.data import Benchmark, read_benchmark
 from tpo_plugin.evaluation.results import last_lines, read_task
+from tpo_plugin.folders import checkpoint_digest, locked
 from tpo_plugin.integrations.lmms_eval import MODEL_CLASS, MODEL_ID
 from tpo_plugin.options import EvaluateRecipe
 from tpo_plugin.records import stable_id, write_json, write_jsonl
@@ -48,14 +47,14 @@ def evaluate(recipe: EvaluateRecipe) -> Path:
     _check(recipe)
     output = Path(recipe.output)
     versions = _versions()
-    with _locked(output):
+    with locked(output):
         (output / "results.json").unlink(missing_ok=True)
         recipes.save(recipe, output)
         benchmarks = _benchmarks(recipe)
         numbers = _numbers(recipe, benchmarks, versions)
         models = {}
         for label, checkpoint in recipe.models.items():
-            digest = weights_digest(checkpoint)
+            digest = checkpoint_digest(checkpoint)
             fingerprint = stable_id(numbers, str(Path(checkpoint)), digest)
             tasks = _finished(output / label, fingerprint)
             if tasks is None:
@@ -95,22 +94,6 @@ def _versions() -> dict[str, str]:
     if missing:
         raise TPOError(f"evaluation needs {', '.join(missing)}: pip install 'tpo-plugin[hf,lmms]'")
     return found
-
-
-@contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """Hold the output folder; TPOError where it cannot be written or another run holds it."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        lock = (output / ".lock").open("w")
-    except OSError as error:
-        raise TPOError(f"cannot write to {output}: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TPOError(f"another run is writing to {output}; wait for it or give another `output`") from None
-        yield
 
 
 def _benchmarks(recipe: EvaluateRecipe) -> dict[str, Benchmark]:

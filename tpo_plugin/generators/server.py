@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tpo_plugin.concurrency import together
 from tpo_plugin.generators.base import Prompt
 from tpo_plugin.llm import ChatClient
 from tpo_plugin.options import GeneratorOptions
@@ -28,10 +29,10 @@ class ServerGenerator:
         self.client = client
 
     async def generate(self, prompts: Sequence[Prompt]) -> list[str]:
-        return list(await asyncio.gather(*(self._one(prompt) for prompt in prompts)))
+        return await together(self._one(prompt) for prompt in prompts)
 
     async def _one(self, prompt: Prompt) -> str:
-        images = [{"type": "image_url", "image_url": {"url": data_uri(frame)}} for frame in prompt.frames]
+        images = await asyncio.to_thread(_image_parts, prompt.frames)
         content: list[dict[str, Any]] = [*images, {"type": "text", "text": prompt.text}]
         reply = await self.client.complete(
             [{"role": "user", "content": content}],
@@ -40,6 +41,10 @@ class ServerGenerator:
             top_p=self.options.top_p,
         )
         return reply.text
+
+
+def _image_parts(frames: np.ndarray) -> list[dict[str, Any]]:
+    return [{"type": "image_url", "image_url": {"url": data_uri(frame)}} for frame in frames]
 
 
 def data_uri(frame: np.ndarray, quality: int = 90) -> str:

@@ -80,6 +80,11 @@ def load(path: Path) -> Evaluation:
     models = results.get("models")
     if not isinstance(models, dict) or not models:
         raise TPOError(f"{run / 'results.json'} names no models; run `{COMMAND}` again")
+    for label, model in models.items():
+        if not all({"score", "n", "metric"} <= scored.keys() for scored in model.get("tasks", {}).values()):
+            raise TPOError(
+                f"{run / 'results.json'}: {label} has a task without score, n or metric; run `{COMMAND}` again"
+            )
     answers = {label: _answers(run / label / "answers.jsonl", models[label]) for label in models}
     first, *others = answers
     order = list(answers[first])
@@ -90,8 +95,20 @@ def load(path: Path) -> Evaluation:
                 f"{len(answers[first].keys() - answers[label].keys())} missing, "
                 f"{len(answers[label].keys() - answers[first].keys())} others; run `{COMMAND}` for both models again"
             )
-    aligned = {label: [rows[key] for key in order] for label, rows in answers.items()}
+    kinds = _kinds(results)
+    aligned = {label: [{"kind": kinds.get(key), **rows[key]} for key in order] for label, rows in answers.items()}
     return Evaluation(sources.read_recipe(run), results, aligned)
+
+
+def _kinds(results: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """The kind of each question by task and id, where the benchmark's data says it in a `truth.json` (the tiny world's does)."""
+    truth = Path(results.get("data") or "") / "truth.json"
+    if not results.get("data") or not truth.is_file():
+        return {}
+    tasks = sources.read_json(truth, dict, "tpo tiny")
+    return {
+        (task, name): fact["kind"] for task, facts in tasks.items() for name, fact in facts.items() if "kind" in fact
+    }
 
 
 def _answers(path: Path, model: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -110,7 +127,7 @@ def _answers(path: Path, model: dict[str, Any]) -> dict[tuple[str, str], dict[st
         raise TPOError(f"{path} holds no answers; run `{COMMAND}` again")
     for task, scored in model.get("tasks", {}).items():
         found = sum(name == task for name, _ in rows)
-        if "n" in scored and found != scored["n"]:
+        if found != scored["n"]:
             raise TPOError(
                 f"{path} holds {found} answers to {task}, results.json counts {scored['n']}; run `{COMMAND}` again"
             )

@@ -36,6 +36,10 @@ def load(path: Path) -> Curation:
     for key, kind in (("funnel", list), ("tasks", dict), ("kinds", dict), ("lengths", dict)):
         if not isinstance(statistics.get(key), kind):
             raise TPOError(f"{run / 'statistics.json'} has no usable `{key}`; run `{COMMAND}` again")
+    if not all(
+        isinstance(stage, dict) and {"stage", "in", "out", "dropped"} <= stage.keys() for stage in statistics["funnel"]
+    ):
+        raise TPOError(f"{run / 'statistics.json'} has no usable `funnel`; run `{COMMAND}` again")
     data = sources.read_json(run / "dataset.json", dict, COMMAND)
     candidates = []
     for line, values in enumerate(sources.read_rows(run / "candidates.jsonl", COMMAND), 1):

@@ -26,18 +26,21 @@ def findings(evaluation: Evaluation) -> list[Markup]:
 
 
 def _finding(score: Score, reference: Score) -> Markup:
+    """The conclusion first, then the numbers it stands on."""
     gain = score.gain
     assert gain is not None
-    says = {
-        "higher": "The interval excludes 0: higher on these questions.",
-        "lower": "The interval excludes 0: lower on these questions.",
-        "no difference shown": "The interval includes 0: no difference shown.",
-    }.get(score.reading, f"{score.reading.capitalize()}.")
+    both = (tag("bdi", score.model), " and ", tag("bdi", reference.model))
+    conclusion = {
+        "higher": join(tag("bdi", score.model), " scores higher than ", tag("bdi", reference.model)),
+        "lower": join(tag("bdi", score.model), " scores lower than ", tag("bdi", reference.model)),
+        "no difference shown": join("No difference shown between ", both),
+    }.get(score.reading, join(f"Too few videos ({score.videos}) to compare ", both))
+    zero = "excludes" if gain.low > 0 or gain.high < 0 else "includes"
     return join(
-        tag("strong", score.model), f" answers {points(score.accuracy.value)} % right, ", tag("strong", reference.model),
-        f" {points(reference.accuracy.value)} %: {signed(gain.value)} points, 95 % interval {signed(gain.low)} to {signed(gain.high)}. ",
-        says,
-    )  # fmt: skip
+        tag("strong", conclusion),
+        f": {points(score.accuracy.value)} % against {points(reference.accuracy.value)} % right, {signed(gain.value)} points; "
+        f"the 95 % interval, {signed(gain.low)} to {signed(gain.high)}, {zero} 0.",
+    )
 
 
 def section(evaluation: Evaluation, colours: dict[str, int]) -> Markup:
@@ -126,11 +129,12 @@ def harness(evaluation: Evaluation) -> Markup:
     rows = [
         row(
             task,
-            scored.get("metric", "\u2013"),
+            scored["metric"],
             model,
-            scored.get("n", "\u2013"),
+            scored["n"],
+            scored.get("empty_responses", "\u2013"),
             charts.number(scored["score"], 5),
-            numeric=(3, 4),
+            numeric=(3, 4, 5),
         )
         for model, entry in evaluation.results["models"].items()
         for task, scored in sorted(entry.get("tasks", {}).items())
@@ -140,7 +144,10 @@ def harness(evaluation: Evaluation) -> Markup:
     )
     return join(
         table(
-            "Scores of the harness", ["Benchmark", "Metric", "Model", "n", "Score"], tag("tbody", rows), numeric=(3, 4)
+            "Scores of the harness",
+            ["Benchmark", "Metric", "Model", "n", "Empty answers", "Score"],
+            tag("tbody", rows),
+            numeric=(3, 4, 5),
         ),
         tag("p", note, class_="note"),
     )

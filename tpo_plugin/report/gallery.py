@@ -86,15 +86,15 @@ def card(pair: PreferencePair, videos: Path) -> Markup:
         side("Rejected", pair.rejected, pair.rejected_times, videos / video.path, seconds),
         class_="sides",
     )
+    expected = tag("p", tag("span", "Expected: ", class_="label"), tag("bdi", query.answer), class_="expected")
     captions = pair.captions[:MOST_TEXT] + (" \u2026" if len(pair.captions) > MOST_TEXT else "")
     facts = [
-        ("expected answer", tag("bdi", query.answer) if query.answer else None),
         ("segment asked about", span_text(query.segment.span, seconds) if query.segment else None),
         ("rejected side\u2019s video", perturbation_text(pair)),
         *((f"filter {name}", tag("bdi", verdict)) for name, verdict in pair.verdicts.items()),
     ]
     return tag(
-        "article", head, tag("h4", query.text, dir="auto"),
+        "article", head, tag("h4", query.text, dir="auto"), expected if query.answer else None,
         timeline(seconds, [("Chosen", seen, pair.chosen_times), ("Rejected", pair.perturbation.kept, pair.rejected_times)]),
         sides, definitions(facts, class_="facts"),
         details("Captions that the question was made from", model_text(captions, class_="captions")) if captions else None,

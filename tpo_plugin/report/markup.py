@@ -92,6 +92,7 @@ def details(summary: Any, *children: Any, **attributes: Any) -> Markup:
     return tag("details", tag("summary", summary), *children, **attributes)
 
 
-def not_given(what: str, cure: str) -> Markup:
-    """The sentence that stands in for a part that the report was not given."""
+def not_given(what: str, command: str, purpose: str) -> Markup:
+    """The sentence that stands in for a part that the report was not given; `command` is what makes one."""
+    cure = join("Give an output folder of ", tag("code", command), f" to see {purpose}.")
     return tag("p", tag("strong", f"No {what} given. "), cure, class_="absent")

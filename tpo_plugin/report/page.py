@@ -19,10 +19,10 @@ from tpo_plugin.report.markup import Markup, escape, join, not_given, tag
 from tpo_plugin.report.training import Run
 
 TITLE = "Temporal Preference Optimization: report"
-NO_PAIRS = not_given("preference pairs", "Give the output folder of `tpo curate` to see them.")
-NO_TRAINING = not_given("training run", "Give the output folders of `tpo train` to see their curves.")
+NO_PAIRS = not_given("preference pairs", "tpo curate", "them")
+NO_TRAINING = not_given("training run", "tpo train", "its curves")
 NO_COMPARISON = tag("p", "One model was evaluated: there is nothing to compare it with.", class_="absent")
-NO_EVALUATION = not_given("evaluation", "Give the output folder of `tpo evaluate` to see whether training helped.")
+NO_EVALUATION = not_given("evaluation", "tpo evaluate", "whether training helped")
 
 
 def write_report(

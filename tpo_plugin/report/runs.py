@@ -122,7 +122,7 @@ def _evaluation(evaluation: Evaluation) -> Markup:
     facts: list[tuple[str, Any]] = [
         (name.replace("_", " "), frames(value) if name == "frames" else say(value))
         for name, value in results.items()
-        if name not in ("models", "versions") and not isinstance(value, list)
+        if name not in ("models", "versions") and value not in (None, {}, [])
     ]
     versions = results.get("versions")
     return join(

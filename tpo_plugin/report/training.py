@@ -17,6 +17,7 @@ Chart = tuple[str, str, str, float | None]
 # History key, title, unit, level of reference. The two log-probabilities share their y range.
 CHARTS: tuple[Chart, ...] = (
     ("loss", "Loss", "nats", None),
+    ("loss/sft", "SFT term of the loss", "nats a token", None),
     ("rewards/margins", "Reward margin, chosen over rejected", "nats", 0.0),
     ("rewards/accuracies", "Reward accuracy", "share of pairs", 0.5),
     ("logps/chosen", "Log-probability of the chosen answer", "nats", None),
@@ -76,7 +77,8 @@ def section(runs: Sequence[Run], colours: dict[str, int]) -> Markup:
         _figures(runs, CHARTS, SHARED_RANGE, colours),
         tag(
             "p",
-            "Thin lines are the logged values, thick ones their trailing mean over a tenth of the run. A reward is beta times the "
+            "Thin lines are the logged values, thick ones their trailing mean over a tenth of the run. The loss of runs with other weights is "
+            "another quantity: compare its terms. A reward is beta times the "
             "log-probability ratio of policy to reference; the dashed level is where a policy equal to its reference stands. The two "
             "log-probability charts share one scale: a preference loss may lower both sides.",
             class_="note",

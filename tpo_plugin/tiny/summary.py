@@ -17,31 +17,30 @@ from tpo_plugin.tiny.world import Scene
 LONG = 12  # scenes
 SHORT = 3
 SLICES: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "short": lambda fact: fact["scenes"] <= SHORT,
-    "long": lambda fact: fact["scenes"] >= LONG,
-    "localized": lambda fact: fact["kind"] == "localized",
-    "comprehensive": lambda fact: fact["kind"] == "comprehensive",
-    "long_localized": lambda fact: fact["scenes"] >= LONG and fact["kind"] == "localized",
-    "long_comprehensive": lambda fact: fact["scenes"] >= LONG and fact["kind"] == "comprehensive",
+    "short": lambda answer: answer["scenes"] <= SHORT,
+    "long": lambda answer: answer["scenes"] >= LONG,
+    "localized": lambda answer: answer["kind"] == "localized",
+    "comprehensive": lambda answer: answer["kind"] == "comprehensive",
+    "long_localized": lambda answer: answer["scenes"] >= LONG and answer["kind"] == "localized",
+    "long_comprehensive": lambda answer: answer["scenes"] >= LONG and answer["kind"] == "comprehensive",
 }
 
 
 def summarise(world: Path, pairs: Path, evaluation: Path) -> dict[str, Any]:
     """`models` and `pairs` of the demo's summary.json. Accuracies are in percent, each with its bootstrap 95 % interval."""
-    truth = json.loads((world / "benchmarks" / "truth.json").read_text(encoding="utf-8"))
     labels = json.loads((evaluation / "results.json").read_text(encoding="utf-8"))["models"]
     return {
-        "models": {label: _accuracies(read_jsonl(evaluation / label / "answers.jsonl"), truth) for label in labels},
+        "models": {label: _accuracies(read_jsonl(evaluation / label / "answers.jsonl")) for label in labels},
         "pairs": _pair_quality(pairs, json.loads((world / "scenes.json").read_text(encoding="utf-8"))),
     }
 
 
-def _accuracies(answers: Iterable[dict[str, Any]], truth: dict[str, Any]) -> dict[str, Any]:
-    rows = [(answer, truth[answer["task"]][answer["id"]]) for answer in answers]
+def _accuracies(answers: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    rows = list(answers)
     numbers: dict[str, Any] = {"n": len(rows), "intervals": {}}
     for name, wanted in SLICES.items():
-        picked = [(answer["correct"], fact["video"]) for answer, fact in rows if wanted(fact)]
-        found = accuracy([correct for correct, _ in picked], [video for _, video in picked])
+        picked = [answer for answer in rows if wanted(answer)]
+        found = accuracy([answer["correct"] for answer in picked], [answer["video"] for answer in picked])
         numbers[name] = round(100 * found.value, 1)
         numbers["intervals"][name] = [round(100 * found.low, 1), round(100 * found.high, 1), found.n]
     return numbers

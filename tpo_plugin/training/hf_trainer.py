@@ -61,6 +61,9 @@ class HFTemporalDPOTrainer(DPOTrainer):
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         return dataset
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: trl's card tells of a text model fine-tuned with plain DPO. The run's recipe is saved beside the checkpoints."""
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         if return_outputs:
             raise NotImplementedError("compute_metrics over logits is not supported")

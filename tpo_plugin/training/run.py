@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 from peft import PeftModel
+from safetensors import SafetensorError
 
 from tpo_plugin import recipe as recipes
 from tpo_plugin.errors import RecipeError, TPOError
@@ -32,6 +33,8 @@ from tpo_plugin.training.trainer import needs_reference
 logger = logging.getLogger(__name__)
 
 SAMPLE_BYTES = 1 << 20
+# torch.save has no exception of its own for a file that cannot be written.
+TORCH_SAVE_FAILED = ("PytorchStreamWriter", "inline_container", "iostream error")
 
 
 def train(recipe: TrainRecipe) -> Path:
@@ -53,10 +56,10 @@ def train(recipe: TrainRecipe) -> Path:
         checkpoint = last_checkpoint(output)
         logger.info("%d pairs, %s", len(pairs), f"continuing from {checkpoint}" if checkpoint else "from the start")
         started = time.monotonic()
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        finish(
-            trainer, output, {"inputs": inputs, "pairs": len(pairs), "seconds": round(time.monotonic() - started, 1)}
-        )
+        with writing(output):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            seconds = round(time.monotonic() - started, 1)
+            finish(trainer, output, {"inputs": inputs, "pairs": len(pairs), "seconds": seconds})
     return output / "model"
 
 
@@ -181,6 +184,20 @@ def checkpoint_id(checkpoint: str) -> str:
             data.seek(max(0, size - SAMPLE_BYTES))
             digest.update(data.read())
     return digest.hexdigest()[:16]
+
+
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """TPOError where a file cannot be written (a full disk, mostly), in whichever library's words that comes."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in TORCH_SAVE_FAILED):
+            raise
+        raise TPOError(
+            f"cannot write to {output}: {error}. Free some space and run the same command again: it continues from the last "
+            "complete checkpoint."
+        ) from error
 
 
 def is_main() -> bool:

@@ -3,8 +3,9 @@
 Raises `VideoError` with one of the reasons in `REASONS` for a video that cannot be used.
 """
 
+from tpo_plugin.video.container import REASONS
 from tpo_plugin.video.decode import read_frames
-from tpo_plugin.video.probe import REASONS, VideoInfo, probe
+from tpo_plugin.video.probe import VideoInfo, probe
 from tpo_plugin.video.sampling import sample_times, spread, time_instruction
 from tpo_plugin.video.write import write_video
 

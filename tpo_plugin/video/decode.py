@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 
 from tpo_plugin.errors import VideoError
-from tpo_plugin.video.probe import REASONS, open_video
+from tpo_plugin.video.container import REASONS, SLACK_SECONDS, is_timeless, open_video, quarter_turns, timed_frames
 
 SEEK_SECONDS = 8.0  # a gap longer than this is jumped over; shorter ones are decoded through
-SLACK_SECONDS = 1.0  # declared lengths are often rounded up; more than this missing means a cut file
 
 
 def read_frames(path: str | Path, times: Sequence[float], max_side: int | None = None) -> np.ndarray:
-    """The frames shown at `times` (ascending seconds from the start of the video), as uint8 (len(times), H, W, 3) RGB.
+    """The frames shown at `times` (ascending seconds from the first frame on), as uint8 (len(times), H, W, 3) RGB.
 
-    A frame is shown from its own time until the next one's, so variable frame rates need no special care. Sides longer than
-    `max_side` pixels are reduced, the shape kept. Raises VideoError (also: truncated, corrupt).
+    A frame is shown from its own time until the next one's, so variable frame rates need no special care. Pictures stand upright
+    as in a player; sides longer than `max_side` pixels are reduced, the shape kept. Raises VideoError (also: truncated, corrupt).
     """
     import av
 
@@ -33,26 +32,52 @@ def read_frames(path: str | Path, times: Sequence[float], max_side: int | None =
 
 
 def _frames_at(container: Any, stream: Any, times: Sequence[float], path: str) -> Iterator[Any]:
-    origin = float((stream.start_time or 0) * stream.time_base)
-    frames = container.decode(stream)
-    shown, following = None, next(frames, None)
+    reader = _Reader(container, stream)
     for time in times:
-        wanted = time + origin
-        position = following.time if following is not None else None
-        if position is not None and wanted - position > SEEK_SECONDS:
-            container.seek(int(wanted / stream.time_base), stream=stream, backward=True)
-            frames = container.decode(stream)
-            shown, following = None, next(frames, None)
-        while following is not None and (shown is None or following.time <= wanted + 1e-6):
-            shown, following = following, next(frames, None)
-        if shown is None:
+        if reader.following is None and reader.shown is None:
             raise VideoError("no_frames", f"{path}: {REASONS['no_frames']}")
-        if following is None and wanted - shown.time > _length(shown, stream) + SLACK_SECONDS:
+        shown_at, frame = reader.at(reader.origin + time)
+        if reader.following is None and reader.origin + time - shown_at > _length(frame, stream) + SLACK_SECONDS:
             raise VideoError(
                 "truncated",
-                f"{path}: {REASONS['truncated']} (last frame at {shown.time - origin:.2f} s, {time:.2f} s wanted)",
+                f"{path}: {REASONS['truncated']} (last frame at {shown_at - reader.origin:.2f} s, {time:.2f} s wanted)",
             )
-        yield shown
+        yield frame
+
+
+class _Reader:
+    """A place in a video: the frame `shown` there and the one `following` it, each with its time on the stream's clock."""
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self._container, self._stream = container, stream
+        self._frames = timed_frames(container, stream)
+        self._may_seek = not is_timeless(container)
+        self.shown: tuple[float, Any] | None = None
+        self.following = next(self._frames, None)
+        self.origin = self.following[0] if self.following else 0.0
+
+    def at(self, wanted: float) -> tuple[float, Any]:
+        """The frame shown at `wanted`, which must not lie before the last call's."""
+        if self._may_seek and self.following and wanted - self.following[0] > SEEK_SECONDS:
+            self._seek(wanted)
+        while self.following and (self.shown is None or self.following[0] <= wanted + 1e-6):
+            self.shown, self.following = self.following, next(self._frames, None)
+        assert self.shown is not None
+        return self.shown
+
+    def _seek(self, wanted: float) -> None:
+        """Go to the key frame before `wanted`. Where the file's index is no help (too few key frames, wrong places): no more seeks."""
+        assert self.following is not None
+        before = self.following[0]
+        self._jump(wanted)
+        if self.following is None or self.following[0] > wanted:
+            self._jump(self.origin)
+        self._may_seek = self.following is not None and self.following[0] > before
+
+    def _jump(self, place: float) -> None:
+        self._container.seek(int(place / self._stream.time_base), stream=self._stream, backward=True)
+        self._frames = timed_frames(self._container, self._stream)
+        self.shown, self.following = None, next(self._frames, None)
 
 
 def _length(frame: Any, stream: Any) -> float:
@@ -68,4 +93,4 @@ def _rgb(frame: Any, max_side: int | None) -> np.ndarray:
         scale = max_side / longest
         frame = frame.reformat(width=max(2, round(frame.width * scale)), height=max(2, round(frame.height * scale)))
     picture: np.ndarray = frame.to_ndarray(format="rgb24")
-    return picture
+    return np.ascontiguousarray(np.rot90(picture, quarter_turns(frame)))

@@ -14,8 +14,9 @@ import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
 from tpo_plugin.errors import VideoError
+from tpo_plugin.video.container import REASONS
 from tpo_plugin.video.decode import read_frames
-from tpo_plugin.video.probe import REASONS, VideoInfo, probe
+from tpo_plugin.video.probe import VideoInfo, probe
 
 
 class IsolatedDecoder:

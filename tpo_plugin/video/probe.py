@@ -1,28 +1,13 @@
-"""What a video file is: length, frame rate, size, and whether a picture can be decoded from it at all."""
+"""What a video file is: length, frame rate, size, and whether it is there from its first frame to its last."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from tpo_plugin.errors import VideoError
-
-REASONS = {
-    "missing_file": "no such file",
-    "empty_file": "the file has zero bytes",
-    "unreadable": "not a video that FFmpeg can read",
-    "no_video_stream": "it has no video stream (audio only?)",
-    "no_frames": "no frame can be decoded",
-    "truncated": "it ends before its declared length",
-    "corrupt": "decoding fails in the middle",
-    "decoder_timeout": "the decoder did not finish in time",
-    "decoder_crash": "the decoder process died",
-    "too_short": "shorter than the shortest segment of the recipe",
-}
+from tpo_plugin.video.container import REASONS, SLACK_SECONDS, is_timeless, open_video, quarter_turns, timed_frames
 
 
 @dataclass(frozen=True)
@@ -35,56 +20,60 @@ class VideoInfo:
     height: int
 
 
-@contextmanager
-def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The PyAV container and its first video stream; VideoError for anything that is not a video."""
-    import av
-
-    name = Path(path)
-    if not name.is_file():
-        raise VideoError("missing_file", f"{path}: {REASONS['missing_file']}")
-    if name.stat().st_size == 0:
-        raise VideoError("empty_file", f"{path}: {REASONS['empty_file']}")
-    try:
-        # A `file:` address keeps FFmpeg from reading protocols or options into odd file names.
-        container = av.open(f"file:{name.resolve()}")
-    except (av.FFmpegError, ValueError) as error:
-        raise VideoError("unreadable", f"{path}: {REASONS['unreadable']} ({error})") from None
-    with container:
-        if not container.streams.video:
-            raise VideoError("no_video_stream", f"{path}: {REASONS['no_video_stream']}")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        yield container, stream
-
-
 def probe(path: str | Path) -> VideoInfo:
-    """Read the headers and decode the first frame.
+    """Read the headers, decode the first frame and look for the last packet.
 
-    Raises VideoError (reasons missing_file, empty_file, unreadable, no_video_stream, no_frames).
+    Raises VideoError (reasons missing_file, empty_file, unreadable, no_video_stream, no_frames, truncated).
     """
     import av
 
     with open_video(Path(path)) as (container, stream):
         try:
-            first = next(container.decode(stream), None)
+            start, first = next(timed_frames(container, stream), (0.0, None))
+            if first is None:
+                raise VideoError("no_frames", f"{path}: {REASONS['no_frames']}")
+            rate = float(stream.average_rate or stream.guessed_rate or 1)
+            own, any_stream = _ends(container, stream, start)
         except (av.FFmpegError, ValueError) as error:
             raise VideoError("no_frames", f"{path}: {REASONS['no_frames']} ({error})") from None
-        if first is None:
-            raise VideoError("no_frames", f"{path}: {REASONS['no_frames']}")
-        rate = float(stream.average_rate or stream.guessed_rate or Fraction(1))
-        seconds = _declared_seconds(container, stream) or _counted_seconds(container, stream, rate)
-        return VideoInfo(seconds, rate, first.width, first.height)
+        # Where only the container declares a length, it is that of its longest stream.
+        declared, reached = _declared_seconds(container, stream), (own if stream.duration else any_stream) - start
+        if declared - reached > SLACK_SECONDS:
+            raise VideoError("truncated", f"{path}: {REASONS['truncated']} ({reached:.2f} s of {declared:.2f} s)")
+        size = (first.width, first.height)
+        return VideoInfo(
+            round(max(own - start, 1 / rate), 6), rate, *(size[::-1] if quarter_turns(first) % 2 else size)
+        )
 
 
-def _declared_seconds(container: Any, stream: Any) -> float | None:
+def _declared_seconds(container: Any, stream: Any) -> float:
+    """The length in the headers, 0 if there is none (a live recording)."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return container.duration / 1_000_000 if container.duration else None
+    return container.duration / 1_000_000 if container.duration else 0.0
 
 
-def _counted_seconds(container: Any, stream: Any, rate: float) -> float:
-    """Length of a file without one in its headers (a live recording): the last packet's time."""
-    container.seek(0)
-    last = max((packet.pts for packet in container.demux(stream) if packet.pts is not None), default=0)
-    return float((last - (stream.start_time or 0)) * stream.time_base) + 1 / rate
+def _ends(container: Any, stream: Any, start: float) -> tuple[float, float]:
+    """When the stream's last frame ends and when the last frame of any stream ends, in seconds on their clocks.
+
+    Only packets are read: those after the last key frame or, where the file leads nowhere from there, all of them.
+    """
+    import av
+
+    for place in (start + _declared_seconds(container, stream), start):
+        try:
+            container.seek(int(place / stream.time_base), stream=stream, backward=True)
+        except av.FFmpegError:
+            continue
+        ends = {stream.index: start}
+        for packet in container.demux():
+            if packet.size:
+                ends[packet.stream.index] = max(ends.get(packet.stream.index, start), _end(packet, container))
+        if ends[stream.index] > start:
+            break
+    return ends[stream.index], max(ends.values())
+
+
+def _end(packet: Any, container: Any) -> float:
+    stamp = packet.dts if packet.pts is None or is_timeless(container) else packet.pts
+    return float(((stamp or 0) + (packet.duration or 0)) * packet.time_base)

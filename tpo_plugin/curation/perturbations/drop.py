@@ -22,4 +22,4 @@ def drop(video: Video, query: Query, options: PerturbationOptions, rng: random.R
             merged[-1] = (merged[-1][0], end)
         else:
             merged.append((start, end))
-    return Perturbation("drop", tuple((round(start, 4), round(end, 4)) for start, end in merged))
+    return Perturbation("drop", tuple((round(start, 4), min(round(end, 4), video.seconds)) for start, end in merged))
