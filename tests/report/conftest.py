@@ -154,6 +154,7 @@ def write_evaluation(folder: Path, right: dict[str, float], questions_a_task: in
                     "task": task,
                     "id": f"{number:03d}",
                     "category": form.name,
+                    "kind": form.kind,
                     "duration": ("short", "medium", "long")[number // 4 % 3] if task == "videomme" else None,
                     "question": form.template,
                     "answer": "A",
@@ -161,10 +162,6 @@ def write_evaluation(folder: Path, right: dict[str, float], questions_a_task: in
                 }
             )
     luck = [rng.random() for _ in asked]  # shared: a question hard for one model is hard for the others
-    truth: dict[str, dict] = {"videomme": {}, "mlvu_dev": {}}
-    for item in asked:
-        truth[item["task"]][item["id"]] = {"kind": questions.BY_NAME[item["category"]].kind}
-    write_json(folder / "benchmarks" / "truth.json", truth)
     models = {}
     for label, share in right.items():
         answers = [

@@ -157,15 +157,3 @@ def test_the_table_holds_the_hand_counted_numbers(evaluation: Path) -> None:
     assert f'<bdi>long</bdi></th><td rowspan="3" class="number">{len(long)}</td>' in html
     assert f"<strong>{100 * sum(long) / len(long):.1f}</strong>" in html
     assert "no difference shown" in html
-
-
-def test_kinds_come_from_the_benchmarks_own_truth(evaluation: Path) -> None:
-    loaded = comparison.load(evaluation)
-    truth = json.loads((evaluation / "benchmarks" / "truth.json").read_text())
-    assert {row["kind"] for row in loaded.questions} == {"localized", "comprehensive"}
-    assert all(row["kind"] == truth[row["task"]][row["id"]]["kind"] for row in loaded.questions)
-
-
-def test_without_a_truth_file_questions_have_no_kind(tmp_path: Path) -> None:
-    loaded = comparison.load(write(tmp_path, {"base": [question(0, 1)]}, data=str(tmp_path / "gone")))
-    assert loaded.questions[0]["kind"] is None

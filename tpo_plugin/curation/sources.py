@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,11 @@ def find_videos(options: VideoOptions, qa_file: str | None = None) -> tuple[Path
     if not root.is_dir():
         raise TPOError(f"no folder at {root}: `videos.root` is the folder that video paths start from")
     if source.is_dir():
-        if not source.resolve().is_relative_to(root.resolve()):
+        prefix = Path(os.path.relpath(source, root))
+        if ".." in prefix.parts:
             raise TPOError(f"`videos.source` {source} does not lie in `videos.root` {root}")
-        found = [
-            Source(path.resolve().relative_to(root.resolve()).as_posix())
-            for path in sorted(source.rglob("*"))
-            if _is_video(path)
-        ]
+        paths = [path for path in sorted(source.rglob("*")) if _is_video(path)]
+        found = [Source((prefix / path.relative_to(source)).as_posix()) for path in paths]
     elif source.suffix in (".json", ".jsonl"):
         found = _from_rows(source)
     else:
@@ -60,6 +59,8 @@ def find_videos(options: VideoOptions, qa_file: str | None = None) -> tuple[Path
 def content_id(root: Path, path: str) -> list[Any]:
     """What makes a file this file: name, size, first and last 64 KiB. A file that cannot be read is its name alone."""
     file = root / path
+    if not file.is_file():
+        return [path]
     try:
         with file.open("rb") as data:
             size = data.seek(0, os.SEEK_END)
@@ -118,6 +119,6 @@ def _turns(conversation: list[Any], where: str) -> list[tuple[str, str]]:
         raise TPOError(f"{where}: `conversations` must be a list of {{from, value}}") from None
     return [
         (question, answer)
-        for (asker, question), (answerer, answer) in zip(texts, texts[1:])
+        for (asker, question), (answerer, answer) in pairwise(texts)
         if asker == "human" and answerer == "gpt"
     ]

@@ -95,20 +95,8 @@ def load(path: Path) -> Evaluation:
                 f"{len(answers[first].keys() - answers[label].keys())} missing, "
                 f"{len(answers[label].keys() - answers[first].keys())} others; run `{COMMAND}` for both models again"
             )
-    kinds = _kinds(results)
-    aligned = {label: [{"kind": kinds.get(key), **rows[key]} for key in order] for label, rows in answers.items()}
+    aligned = {label: [rows[key] for key in order] for label, rows in answers.items()}
     return Evaluation(sources.read_recipe(run), results, aligned)
-
-
-def _kinds(results: dict[str, Any]) -> dict[tuple[str, str], str]:
-    """The kind of each question by task and id, where the benchmark's data says it in a `truth.json` (the tiny world's does)."""
-    truth = Path(results.get("data") or "") / "truth.json"
-    if not results.get("data") or not truth.is_file():
-        return {}
-    tasks = sources.read_json(truth, dict, "tpo tiny")
-    return {
-        (task, name): fact["kind"] for task, facts in tasks.items() for name, fact in facts.items() if "kind" in fact
-    }
 
 
 def _answers(path: Path, model: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -7,7 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from tpo_plugin.errors import TPOError
 from tpo_plugin.records import write_text
 from tpo_plugin.report import comparison, gallery, runs
 from tpo_plugin.report import curation as curation_part
@@ -38,10 +37,7 @@ def write_report(
     trained = [training_part.load(label, path) for label, path in training.items()]
     evaluated = comparison.load(evaluation) if evaluation else None
     html = page(curated, trained, evaluated, title)
-    try:
-        write_text(output, html)
-    except OSError as error:
-        raise TPOError(f"cannot write the report to {output} ({error}); choose another path") from None
+    write_text(output, html)
     return output
 
 

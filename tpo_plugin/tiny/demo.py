@@ -7,12 +7,13 @@ Every stage resumes or reuses what it finds finished in the output folder.
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ import numpy as np
 from tqdm import tqdm
 
 from tpo_plugin.curation.pipeline import curate
+from tpo_plugin.errors import TPOError
 from tpo_plugin.evaluation.run import evaluate
 from tpo_plugin.options import CurateRecipe, EvaluateRecipe, TrainRecipe
 from tpo_plugin.recipe import load, shipped
 from tpo_plugin.records import write_json
 from tpo_plugin.report.page import write_report
-from tpo_plugin.tiny.benchmarks import FPS, SIZE, write_benchmarks
+from tpo_plugin.tiny.benchmarks import FPS, SIZE, BenchmarkSizes, write_benchmarks
 from tpo_plugin.tiny.server import TinyServer
 from tpo_plugin.tiny.summary import summarise, table
 from tpo_plugin.tiny.world import draw_scenes, duration, frames_at
@@ -35,9 +37,15 @@ from tpo_plugin.video import write_video
 
 logger = logging.getLogger(__name__)
 
-VIDEOS = 200
-SCENES = 12
-SCENE_SECONDS = 8.0
+
+@dataclass(frozen=True)
+class WorldSizes:
+    """How much of a world is written: `videos` to curate, each of `scenes` scenes of `scene_seconds`, and the benchmarks."""
+
+    videos: int = 200
+    scenes: int = 12
+    scene_seconds: float = 8.0
+    benchmarks: BenchmarkSizes = field(default_factory=BenchmarkSizes)
 
 
 def base_checkpoint() -> str:
@@ -60,7 +68,7 @@ def demo(output: Path, seeds: list[int]) -> str:
     return f"{table(summaries)}\n\nReports: {output}/seed-*/report.html"
 
 
-def run(output: Path, seed: int) -> dict[str, Any]:
+def run(output: Path, seed: int, sizes: WorldSizes = WorldSizes()) -> dict[str, Any]:
     """One seed's loop; its summary, also written to `output/summary.json`."""
     seconds: dict[str, float] = {}
 
@@ -73,7 +81,7 @@ def run(output: Path, seed: int) -> dict[str, Any]:
 
     world, pairs, models = output / "world", output / "pairs", {"base": base_checkpoint()}
     with timed("world"):
-        write_world(world, seed)
+        write_world(world, seed, sizes)
     with timed("curate"), TinyServer() as server:
         curate(_curate_recipe(world, pairs, seed, server.base_url))
     for name in ("sft_self", "tpo"):
@@ -89,22 +97,25 @@ def run(output: Path, seed: int) -> dict[str, Any]:
     return summary
 
 
-def write_world(folder: Path, seed: int) -> None:
-    """Long videos to curate (`videos/`, their scenes in `scenes.json`) and the held-out benchmarks (`benchmarks/`)."""
-    done = folder / "world.json"
-    made = {"seed": seed, "videos": VIDEOS, "scenes": SCENES, "seconds": SCENE_SECONDS}
+def write_world(folder: Path, seed: int, sizes: WorldSizes = WorldSizes()) -> None:
+    """Long videos to curate (`videos/`, their scenes in `scenes.json`) and the held-out benchmarks (`benchmarks/`).
+
+    A finished world of the same seed and sizes is kept; TPOError for another one in the same folder.
+    """
+    done, made = folder / "world.json", {"seed": seed, **asdict(sizes)}
     if done.is_file():
+        if json.loads(done.read_text(encoding="utf-8")) != made:
+            raise TPOError(f"{folder} holds a world of another seed or size; remove it or choose another output")
         return
     scenes = {}
-    for index in tqdm(range(VIDEOS), desc="world", unit="video"):
-        rng = random.Random(f"train {seed} {index}")
-        drawn = draw_scenes(rng, SCENES, SCENE_SECONDS)
+    for index in tqdm(range(sizes.videos), desc="world", unit="video"):
+        drawn = draw_scenes(random.Random(f"train {seed} {index}"), sizes.scenes, sizes.scene_seconds)
         times = [frame / FPS for frame in range(round(duration(drawn) * FPS))]
         name = f"video_{index:03d}.mp4"
         write_video(folder / "videos" / name, frames_at(drawn, times, SIZE, np.random.default_rng([seed, index])), FPS)
         scenes[name] = [asdict(scene) for scene in drawn]
     write_json(folder / "scenes.json", scenes)
-    write_benchmarks(folder / "benchmarks", seed)
+    write_benchmarks(folder / "benchmarks", seed, sizes.benchmarks)
     write_json(done, made)
 
 

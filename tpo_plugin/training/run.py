@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +19,7 @@ from safetensors import SafetensorError
 
 from tpo_plugin import recipe as recipes
 from tpo_plugin.errors import RecipeError, TPOError
+from tpo_plugin.folders import checkpoint_digest, locked
 from tpo_plugin.integrations.huggingface import load_model, load_processor
 from tpo_plugin.options import TrainRecipe
 from tpo_plugin.records import stable_id, write_json
@@ -32,7 +31,6 @@ from tpo_plugin.training.trainer import needs_reference
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_BYTES = 1 << 20
 # torch.save has no exception of its own for a file that cannot be written.
 TORCH_SAVE_FAILED = ("PytorchStreamWriter", "inline_container", "iostream error")
 
@@ -46,9 +44,9 @@ def train(recipe: TrainRecipe) -> Path:
     output = Path(recipe.output)
     check_recipe(recipe)
     arguments = training_arguments(recipe)
-    with locked(output):
+    with locked(output) if is_main() else nullcontext():
         pairs = TrainingPairs.of_recipe(recipe)
-        inputs = {"pairs": stable_id([asdict(row) for row in pairs.rows]), "model": checkpoint_id(recipe.model)}
+        inputs = {"pairs": stable_id([asdict(row) for row in pairs.rows]), "model": checkpoint_digest(recipe.model)}
         if claim(output, recipe, inputs):
             logger.info("%s is finished: reusing %s", output, output / "model")
             return output / "model"
@@ -170,22 +168,6 @@ def last_checkpoint(output: Path) -> Path | None:
     return None
 
 
-def checkpoint_id(checkpoint: str) -> str:
-    """A fingerprint of a checkpoint: of a local folder its files' names, sizes and a sample of their bytes, of a hub model its name."""
-    folder = Path(checkpoint)
-    if not folder.is_dir():
-        return checkpoint
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin", ".jinja")):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}\n".encode())
-        with file.open("rb") as data:
-            digest.update(data.read(SAMPLE_BYTES))
-            data.seek(max(0, size - SAMPLE_BYTES))
-            digest.update(data.read())
-    return digest.hexdigest()[:16]
-
-
 @contextmanager
 def writing(output: Path) -> Iterator[None]:
     """TPOError where a file cannot be written (a full disk, mostly), in whichever library's words that comes."""
@@ -203,22 +185,3 @@ def writing(output: Path) -> Iterator[None]:
 def is_main() -> bool:
     """Whether this is the first of the processes that a launcher (torchrun, accelerate) started."""
     return os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Hold the output folder alone; TPOError if it cannot be written or another run holds it."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        lock = (output / ".lock").open("a")
-    except OSError as error:
-        raise TPOError(
-            f"cannot write to the output folder {output}: {error.strerror}; choose another `output`"
-        ) from None
-    with lock:
-        try:
-            if is_main():
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TPOError(f"another run is writing to {output}; wait for it or choose another `output`") from None
-        yield

@@ -54,3 +54,5 @@ class IsolatedDecoder:
             raise VideoError("decoder_timeout", text) from None
         except ProcessExpired as error:
             raise VideoError("decoder_crash", f"{path}: {REASONS['decoder_crash']} (exit {error.exitcode})") from None
+        except MemoryError:
+            raise VideoError("decoder_crash", f"{path}: {REASONS['decoder_crash']} (out of memory)") from None

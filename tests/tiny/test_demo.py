@@ -1,0 +1,65 @@
+"""The whole loop with the shipped weights on a world small enough for a test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tpo_plugin.errors import TPOError
+from tpo_plugin.tiny.benchmarks import BenchmarkSizes
+from tpo_plugin.tiny.demo import WorldSizes, run, write_world
+
+SIZES = WorldSizes(videos=6, benchmarks=BenchmarkSizes(short=6, medium=2, long=4, mlvu=4, per_video=2))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    output = tmp_path_factory.mktemp("demo")
+    return output, run(output, 0, SIZES)
+
+
+def test_summary_has_the_promised_form(done: tuple[Path, dict]) -> None:
+    output, summary = done
+    assert json.loads((output / "summary.json").read_text()) == summary
+    assert set(summary["models"]) == {"base", "sft_self", "tpo"}
+    for numbers in summary["models"].values():
+        assert {"short", "long", "localized", "comprehensive", "n"} <= numbers.keys()
+        assert numbers["n"] == 16
+        assert all(0 <= numbers[name] <= 100 for name in ("short", "long", "localized", "comprehensive"))
+    assert summary["pairs"]["kept"] > 0
+    assert set(summary["seconds"]) == {"world", "curate", "train_sft_self", "train_tpo", "evaluate", "report"}
+
+
+def test_judge_makes_the_pairs_truer(done: tuple[Path, dict]) -> None:
+    pairs = done[1]["pairs"]
+    assert pairs["chosen_right"] >= pairs["before_filters"]["chosen_right"]
+    assert pairs["rejected_wrong"] >= pairs["before_filters"]["rejected_wrong"]
+    assert pairs["chosen_right"] > 0.9
+    assert pairs["rejected_wrong"] > 0.9
+
+
+def test_report_shows_every_part(done: tuple[Path, dict]) -> None:
+    page = (done[0] / "report.html").read_text(encoding="utf-8")
+    assert "sft_self" in page
+    assert "data:image" in page
+    assert 'class="absent"' not in page
+
+
+def test_second_run_reuses_everything(done: tuple[Path, dict]) -> None:
+    output, summary = done
+    journal = (output / "pairs" / "journal.jsonl").read_bytes()
+    weights = {name: (output / name / "model" / "model.safetensors").stat().st_mtime_ns for name in ("sft_self", "tpo")}
+    answers = (output / "evaluation" / "tpo" / "answers.jsonl").stat().st_mtime_ns
+    again = run(output, 0, SIZES)
+    assert {key: again[key] for key in ("models", "pairs")} == {key: summary[key] for key in ("models", "pairs")}
+    assert (output / "pairs" / "journal.jsonl").read_bytes() == journal
+    for name, changed in weights.items():
+        assert (output / name / "model" / "model.safetensors").stat().st_mtime_ns == changed
+    assert (output / "evaluation" / "tpo" / "answers.jsonl").stat().st_mtime_ns == answers
+
+
+def test_another_world_in_the_same_folder_is_refused(done: tuple[Path, dict]) -> None:
+    with pytest.raises(TPOError, match="another seed or size"):
+        write_world(done[0] / "world", 1, SIZES)
