@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tpo_plugin.tiny.server import TinyServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -37,3 +44,51 @@ def tiny_server() -> Iterator[str]:
 
     with TinyServer() as server:
         yield server.base_url
+
+
+class Faults:
+    """A tiny-world server that misbehaves on demand: `fault(handler, number)` sees each chat request (numbered from 1) first.
+
+    It answers by itself and returns True, or returns False for the usual answer. `requests` are the bodies received.
+    """
+
+    def __init__(self, server: TinyServer) -> None:
+        self.server = server
+        self.requests: list[bytes] = []
+        self.fault: Callable[[BaseHTTPRequestHandler, int], bool] = lambda handler, number: False
+
+    @property
+    def base_url(self) -> str:
+        return self.server.base_url
+
+    @staticmethod
+    def send(handler: BaseHTTPRequestHandler, status: int, text: str, kind: str = "application/json") -> None:
+        """Answer with this body."""
+        handler.send_response(status)
+        handler.send_header("Content-Type", kind)
+        handler.send_header("Content-Length", str(len(text.encode())))
+        handler.end_headers()
+        handler.wfile.write(text.encode())
+
+
+@pytest.fixture
+def faults() -> Iterator[Faults]:
+    """A server of one's own whose faults a test decides."""
+    from tpo_plugin.tiny.server import ChatHandler, TinyServer
+
+    lock = threading.Lock()
+
+    class Handler(ChatHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            with lock:
+                plan.requests.append(body)
+                number = len(plan.requests)
+            if not plan.fault(self, number):
+                connection, self.rfile = self.rfile, io.BytesIO(body)
+                super().do_POST()
+                self.rfile = connection
+
+    with TinyServer(handler=Handler) as server:
+        plan = Faults(server)
+        yield plan

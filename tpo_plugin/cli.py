@@ -11,6 +11,8 @@ from pathlib import Path
 from tpo_plugin import __version__
 from tpo_plugin.errors import TPOError
 
+OPTIONAL = ("torch", "torchvision", "transformers", "trl", "peft", "accelerate", "datasets", "lmms_eval", "pyarrow")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 if it did all it was asked, 1 with one clear message on an error."""
@@ -24,7 +26,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"tpo: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"tpo: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        print(f"tpo: {error.filename}: {error.strerror}" if error.filename else f"tpo: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in OPTIONAL:
+            raise
+        print(f"tpo: {error.msg}: pip install 'tpo-plugin[{args.extras}]'", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("tpo: stopped; the same command continues", file=sys.stderr)
@@ -35,22 +42,23 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tpo", description="Temporal Preference Optimization for video LMMs")
     parser.add_argument("--version", action="version", version=f"tpo-plugin {__version__}")
+    parser.set_defaults(extras="hf")  # what a missing package belongs to
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="the whole loop on the tiny world, on any CPU")
     demo.add_argument("--output", default="runs/demo", help="results go here (default: %(default)s)")
     demo.add_argument("--seeds", type=int, nargs="+", default=[0], help="one full run a seed (default: 0)")
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run=_demo, extras="hf,lmms")
 
-    for name, text, run in (
-        ("curate", "videos to preference pairs", _curate),
-        ("train", "preference pairs to a trained checkpoint", _train),
-        ("evaluate", "checkpoints on lmms-eval benchmarks", _evaluate),
+    for name, text, run, extras in (
+        ("curate", "videos to preference pairs", _curate, "hf"),
+        ("train", "preference pairs to a trained checkpoint", _train, "hf"),
+        ("evaluate", "checkpoints on lmms-eval benchmarks", _evaluate, "hf,lmms"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("recipe", help="a YAML recipe; those of the package go by name, as in tiny/curate")
         command.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a recipe's value (a.b=c)")
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, extras=extras)
 
     _add_data(commands.add_parser("data", help="export, import and describe preference data"))
 
@@ -101,7 +109,7 @@ def _add_tiny(parser: argparse.ArgumentParser) -> None:
     world = commands.add_parser("world", help="write the tiny world's videos and benchmarks")
     world.add_argument("output", type=Path)
     world.add_argument("--seed", type=int, default=0)
-    world.set_defaults(run=_tiny_world)
+    world.set_defaults(run=_tiny_world, extras="hf,lmms")
 
 
 def _use_torch() -> None:

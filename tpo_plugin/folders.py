@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tpo_plugin.errors import TPOError
 
-EDGE_BYTES = 1 << 20
+WHOLE_BYTES = 64 << 20  # files up to this size are read in full,
+BLOCK_BYTES, STEP_BYTES = 64 << 10, 4 << 20  # of larger ones a block at each step, and the last block
 MODEL_SUFFIXES = {".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"}
 
 
@@ -33,9 +34,21 @@ def locked(output: Path) -> Iterator[None]:
         yield
 
 
-def checkpoint_digest(checkpoint: str) -> str:
-    """16 hex digits of a checkpoint folder: names, sizes, first and last MiB of its files. A hub name stands for itself.
+def adapter_base(checkpoint: str) -> str | None:
+    """The checkpoint that the adapter in this folder belongs on, as its config names it; None for a folder without adapter."""
+    config = Path(checkpoint) / "adapter_config.json"
+    if not config.is_file():
+        return None
+    base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise TPOError(f"{config} does not say which model the adapter belongs on: set its `base_model_name_or_path`")
+    return str(base)
 
+
+def checkpoint_digest(checkpoint: str) -> str:
+    """16 hex digits of a checkpoint folder: its files' names, sizes and content. A hub name stands for itself.
+
+    Of a file over 64 MiB a block in every 4 MiB counts: training changes every block of the parts that it trains.
     An adapter's digest depends on its base too. Raises TPOError for a folder that is missing or holds no model.
     """
     folder = Path(checkpoint)
@@ -43,18 +56,20 @@ def checkpoint_digest(checkpoint: str) -> str:
         if checkpoint.count("/") == 1 and not folder.parent.is_dir():
             return checkpoint
         raise TPOError(f"no checkpoint folder at {checkpoint}")
-    adapter = folder / "adapter_config.json"
-    if not adapter.is_file() and not (folder / "config.json").is_file():
+    base = adapter_base(checkpoint)
+    if base is None and not (folder / "config.json").is_file():
         raise TPOError(f"{checkpoint} holds no model: neither config.json nor adapter_config.json is there")
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.iterdir() if path.suffix in MODEL_SUFFIXES):
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\n".encode())
         with file.open("rb") as content:
-            digest.update(content.read(EDGE_BYTES))
-            content.seek(max(0, size - EDGE_BYTES))
-            digest.update(content.read())
-    if adapter.is_file():
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        digest.update(checkpoint_digest(str(base)).encode())
+            if size <= WHOLE_BYTES:
+                digest.update(content.read())
+                continue
+            for position in (*range(0, size, STEP_BYTES), size - BLOCK_BYTES):
+                content.seek(position)
+                digest.update(content.read(BLOCK_BYTES))
+    if base is not None:
+        digest.update(checkpoint_digest(base).encode())
     return digest.hexdigest()[:16]

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server said; `problem` names why there is no usable text (empty_reply, refused, rejected_request)."""
+    """What the server said; `problem` names why its text is missing (empty_reply, refused, rejected_request)
+    or not complete (cut_off)."""
 
     text: str
     problem: str | None = None
@@ -66,7 +67,9 @@ class ChatClient:
         self._sql("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text TEXT, problem TEXT)")
 
     def check_key(self) -> None:
-        """ServerError if the server is one that needs a key and there is none."""
+        """ServerError if the server is one that needs a key and there is none, or if the key cannot be one."""
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise ServerError(f"the key in {self.options.key_env} holds characters that no key has: set it again")
         if not self._key and "api.openai.com" in self.options.base_url:
             raise ServerError(
                 f"{self.options.base_url} needs a key: set the environment variable {self.options.key_env}, "
@@ -148,7 +151,9 @@ class ChatClient:
         if getattr(choice.message, "refusal", None) or choice.finish_reason == "content_filter":
             return Reply("", "refused")
         text = (choice.message.content or "").strip()
-        return Reply(text, None if text else "empty_reply")
+        if not text:
+            return Reply("", "empty_reply")
+        return Reply(text, "cut_off" if choice.finish_reason == "length" else None)
 
     def _safe(self, error: Exception) -> str:
         text = str(error)

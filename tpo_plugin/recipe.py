@@ -52,7 +52,7 @@ def parse(kind: type[R], data: dict[str, Any], where: str = "recipe") -> R:
     """The recipe of class `kind` from plain values."""
     _check_keys(kind, data, where, "")
     try:
-        return from_dict(kind, _widen(kind, data), Config(strict=True, cast=[tuple]))
+        return from_dict(kind, _widen(kind, data), Config(strict=True))
     except WrongTypeError as error:
         raise RecipeError(
             f"{where}: `{error.field_path}` must be {_type_name(error.field_type)}, not {error.value!r}"
@@ -110,8 +110,10 @@ def _check_keys(kind: Any, data: dict[str, Any], where: str, prefix: str) -> Non
                 f"{where}: unknown key `{prefix}{key}`; did you mean `{prefix}{near[0]}`? Known: {', '.join(known)}"
             )
         section = _section(hints[key])
-        if isinstance(value, bool) and hints[key] in (int, int | None):  # Python counts True as a whole number
-            raise RecipeError(f"{where}: `{prefix}{key}` must be int, not {value!r}")
+        # Python counts True as a number, and dacite reads a text as the list of its letters.
+        is_flag = isinstance(value, bool) and hints[key] in (int, float, int | None)
+        if is_flag or (isinstance(value, str) and get_origin(hints[key]) is tuple):
+            raise RecipeError(f"{where}: `{prefix}{key}` must be {_type_name(hints[key])}, not {value!r}")
         if section and isinstance(value, dict):
             _check_keys(section, value, where, f"{prefix}{key}.")
 
@@ -137,4 +139,6 @@ def _widen(kind: Any, data: dict[str, Any]) -> dict[str, Any]:
 def _type_name(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"a list of {_type_name(get_args(hint)[0])}"
     return str(hint if get_args(hint) else getattr(hint, "__name__", hint)).replace("typing.", "")

@@ -107,7 +107,7 @@ def from_json(kind: type, data: dict[str, Any]) -> Any:
     """The record of class `kind` from `to_json`'s form; TPOError if it does not fit."""
     try:
         return from_dict(kind, data, Config(cast=[tuple, float], strict=True))
-    except DaciteError as error:
+    except (DaciteError, TypeError, ValueError) as error:
         raise TPOError(f"not a {kind.__name__}: {error}") from None
 
 
@@ -134,7 +134,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the file in one step, so that a reader never sees half of it; TPOError if it cannot be written."""
+    """Replace the file in one step, so that a reader never sees half of it. An OSError names the file and leaves no rest of it."""
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,4 +146,4 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise TPOError(f"cannot write {path}: {error.strerror or error}") from None
+        raise OSError(error.errno, error.strerror, str(path)) from None

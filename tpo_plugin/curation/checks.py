@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from operator import attrgetter
 
+from tpo_plugin.checks import at_least, check_frames, checkpoint_named, positive
 from tpo_plugin.curation.queries import check_options
 from tpo_plugin.errors import RecipeError
 from tpo_plugin.options import CurateRecipe, GeneratorOptions, ServerOptions
 
 LEAST = {
     "videos.limit": 1,
-    "frames.max": 1,
-    "frames.max_side": 16,
     "segments.per_video": 1,
     "captions.frames_per_call": 1,
     "queries.per_video": 1,
@@ -21,16 +20,17 @@ LEAST = {
     "videos_in_flight": 1,
     "max_pairs": 1,
 }
-POSITIVE = ("videos.decode_timeout", "frames.fps", "segments.min_seconds", "segments.max_seconds")
+POSITIVE = ("videos.decode_timeout", "segments.min_seconds", "segments.max_seconds")
 BETWEEN_0_AND_1 = ("segments.max_share", "perturbations.drop_share")
 
 
 def check(recipe: CurateRecipe) -> None:
     """RecipeError names the first value that makes no sense."""
+    check_frames(recipe.frames)
     for path, least in LEAST.items():
-        _at_least(path, attrgetter(path)(recipe), least)
+        at_least(path, attrgetter(path)(recipe), least)
     for path in POSITIVE:
-        _positive(path, attrgetter(path)(recipe))
+        positive(path, attrgetter(path)(recipe))
     for path in BETWEEN_0_AND_1:
         if not 0 < attrgetter(path)(recipe) < 1:
             raise RecipeError(f"`{path}` must lie between 0 and 1, it is {attrgetter(path)(recipe)}")
@@ -46,29 +46,21 @@ def check(recipe: CurateRecipe) -> None:
 
 
 def _check_generator(name: str, options: GeneratorOptions) -> None:
+    if options.type == "hf":
+        checkpoint_named(f"{name}.model", options.model)
     for item in ("batch_size", "max_new_tokens"):
-        _at_least(f"{name}.{item}", getattr(options, item), 1)
-    _at_least(f"{name}.temperature", options.temperature, 0)
+        at_least(f"{name}.{item}", getattr(options, item), 1)
+    at_least(f"{name}.temperature", options.temperature, 0)
     _check_server(f"{name}.server", options.server)
 
 
 def _check_server(name: str, options: ServerOptions) -> None:
-    _at_least(f"{name}.concurrency", options.concurrency, 1)
-    _at_least(f"{name}.retries", options.retries, 0)
-    _positive(f"{name}.timeout", options.timeout)
+    at_least(f"{name}.concurrency", options.concurrency, 1)
+    at_least(f"{name}.retries", options.retries, 0)
+    positive(f"{name}.timeout", options.timeout)
     if not re.fullmatch(r"https?://[^/?#@]+(/[^?#@]*)?", options.base_url):
         # The recipe is saved and shown: an address with a password or a token in it must not get there (nor into this text).
         raise RecipeError(
             f"`{name}.base_url` must look like http://host:port/v1, without user, password or query; "
             f"a key belongs into the environment variable {options.key_env}"
         )
-
-
-def _at_least(path: str, value: float | None, least: float) -> None:
-    if value is not None and not value >= least:
-        raise RecipeError(f"`{path}` must be {least} or more, it is {value}")
-
-
-def _positive(path: str, value: float) -> None:
-    if not value > 0:
-        raise RecipeError(f"`{path}` must be over 0, it is {value}")

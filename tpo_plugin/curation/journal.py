@@ -6,15 +6,16 @@ in work. A torn line is recognised and cut off; its unit is done again.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tpo_plugin.errors import TPOError
+from tpo_plugin.folders import locked
 
 logger = logging.getLogger(__name__)
 
@@ -27,27 +28,17 @@ class Journal:
         self._done: dict[tuple[str, str], Any] = {}
 
     def __enter__(self) -> Journal:
-        folder = self.path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("a")
-        except OSError as error:
-            raise TPOError(
-                f"cannot write to the output folder {folder}: {error.strerror}; choose another `output`"
-            ) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TPOError(f"another run is writing to {folder}; wait for it or choose another `output`") from None
-        self._load()
-        self._file = self.path.open("ab", buffering=0)
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.path.parent))
+            self._load()
+            self._file = stack.enter_context(self.path.open("ab", buffering=0))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._lock.close()
+        self._stack.close()
 
     def get(self, stage: str, unit: str) -> Any | None:
         """The unit's value, None if it is not finished."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from tpo_plugin.concurrency import together
 from tpo_plugin.curation import stages
@@ -93,7 +94,7 @@ class Runner:
     async def all(self, sources: list[Source]) -> list[PreferencePair]:
         """The candidates of all videos, in the order of the videos. The first error that stops the run stops it cleanly."""
         slots = asyncio.Semaphore(self.tools.recipe.videos_in_flight)
-        with tqdm(total=len(sources), desc="curate", unit="video") as bar:
+        with logging_redirect_tqdm(), tqdm(total=len(sources), desc="curate", unit="video") as bar:
 
             async def one(source: Source) -> list[PreferencePair]:
                 async with slots:

@@ -17,7 +17,7 @@ from tpo_plugin.records import Kind, Query, Segment, Video, stable_id
 
 # Question and answer from their marks (some models set them in bold) to the next mark or empty line.
 FORM = re.compile(
-    r"^\W*Q\W*:\W*?(?P<question>\w.*?)\s*\n\W*A\W*:[*\s]*(?P<answer>\S.*?)\s*(?=\n\s*\n|\n\W*Q\W*:|\Z)",
+    r"^\W*Q\W*:[*\s]*(?P<question>\S.*?)\s*\n\W*A\W*:[*\s]*(?P<answer>\S.*?)\s*(?=\n\s*\n|\n\W*Q\W*:|\Z)",
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
 KINDS: tuple[Kind, ...] = ("localized", "comprehensive")

@@ -9,10 +9,10 @@ import numpy as np
 
 from tpo_plugin.curation.perturbations import find_strategy
 from tpo_plugin.errors import TPOError
-from tpo_plugin.generators import Prompt
+from tpo_plugin.generators.base import Prompt, with_times
 from tpo_plugin.options import FrameOptions, PerturbationOptions
 from tpo_plugin.records import Perturbation, Query, Span, Video, stable_id
-from tpo_plugin.video import sample_times, spread, time_instruction
+from tpo_plugin.video import sample_times, spread
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,4 @@ def prompt_for(query: Query, view: View, pictures: np.ndarray, frames: FrameOpti
     """The query with one side's frames; the model is told of the shown spans as of one video."""
     seconds = sum(end - start for start, end in view.spans)
     times = spread([(0.0, seconds)], len(view.times))
-    text = query.text
-    if frames.time_instruction:
-        text = time_instruction(seconds, times) + text
-    return Prompt(pictures, times, seconds, text)
+    return Prompt(pictures, times, seconds, with_times(query.text, seconds, times, frames))

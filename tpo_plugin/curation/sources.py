@@ -86,7 +86,7 @@ def _from_rows(file: Path) -> list[Source]:
                 f'{file}, row {number} has no `video`; rows look like {{"video": PATH, "conversations": [...]}}'
             )
         asked.setdefault(row["video"], []).extend(_turns(row.get("conversations") or [], f"{file}, row {number}"))
-    return [Source(path, tuple(turns)) for path, turns in asked.items()]
+    return [Source(path, tuple(dict.fromkeys(turns))) for path, turns in asked.items()]
 
 
 def _rows(file: Path) -> list[Any]:

@@ -93,8 +93,9 @@ async def caption(tools: Tools, calls: list[CaptionCall], frames: Frames) -> Out
         return Outcome({}, left=0)
     fps = tools.recipe.frames.fps
     prompts = [captioning.caption_prompt(await frames.at(times), times, fps) for _, times in calls]
-    texts = await tools.captioner.generate(prompts)
-    failed = tuple("empty_caption" for text in texts if not text)
+    replies = await tools.captioner.generate(prompts)
+    texts = [reply.text for reply in replies]
+    failed = tuple(f"caption_{reply.problem}" for reply in replies if not reply.text)
     return Outcome(captioning.join_captions(calls, texts), len(texts) - len(failed), failed)
 
 
@@ -124,33 +125,35 @@ async def query(
 async def respond(
     tools: Tools, video: Video, queries: list[Query], captions: dict[str, str], frames: Frames
 ) -> Outcome:
-    """Both responses to each query, all of one video in one batch."""
+    """Both responses to each query, all of one video in one batch; a pair needs both of them whole."""
     recipe = tools.recipe
     sides = [responding.views(video, query, recipe.frames, recipe.perturbations, recipe.seed) for query in queries]
     prompts = []
     for query, (chosen, rejected, _) in zip(queries, sides):
         for view in (chosen, rejected):
             prompts.append(responding.prompt_for(query, view, await frames.at(view.times), recipe.frames))
-    texts = await tools.responder.generate(prompts)
+    replies = await tools.responder.generate(prompts)
+    both = list(zip(replies[::2], replies[1::2]))
+    problems = [one.problem or other.problem for one, other in both]
     pairs = [
         PreferencePair(
             id=stable_id(query.id, "pair"),
             video=video,
             query=query,
             perturbation=perturbation,
-            chosen=chosen_text,
-            rejected=rejected_text,
+            chosen=one.text,
+            rejected=other.text,
             chosen_times=chosen.times,
             rejected_times=rejected.times,
             captions=captions.get(query.segment.id if query.segment else captioning.WHOLE, ""),
             generator=tools.responder.name,
             seed=recipe.seed,
         )
-        for query, (chosen, rejected, perturbation), chosen_text, rejected_text in zip(
-            queries, sides, texts[::2], texts[1::2]
-        )
+        for query, (chosen, rejected, perturbation), (one, other), problem in zip(queries, sides, both, problems)
+        if problem is None
     ]
-    return Outcome([to_json(pair) for pair in pairs], len(pairs))
+    dropped = tuple(f"response_{problem}" for problem in problems if problem)
+    return Outcome([to_json(pair) for pair in pairs], len(pairs), dropped)
 
 
 async def judge(tools: Tools, pairs: list[PreferencePair]) -> Outcome:

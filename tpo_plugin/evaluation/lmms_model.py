@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ import torch
 from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
+from tpo_plugin.checks import check_frames
 from tpo_plugin.errors import EvaluationError, TPOError
-from tpo_plugin.generators.base import Prompt
-from tpo_plugin.integrations.huggingface import encode, load_model, load_processor
+from tpo_plugin.generators.base import Prompt, with_times
+from tpo_plugin.integrations.huggingface import in_batches, load_model, load_processor, write
 from tpo_plugin.options import FrameOptions
-from tpo_plugin.video import VideoInfo, probe, read_frames, sample_times, time_instruction
+from tpo_plugin.video import VideoInfo, probe, read_frames, sample_times
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +27,8 @@ PROGRESS = "Answering"  # the bar's name in the log, by which the parent process
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: its place in the list, the video, the frames' times (seconds) and the task's generation settings."""
+    """One request: the video, the frames' times (seconds), the text and the task's generation settings."""
 
-    index: int
     video: str
     info: VideoInfo
     times: tuple[float, ...]
@@ -42,7 +42,7 @@ class Asked:
 
 
 class TemporalHF(lmms):
-    """Chat wrapper for the families in `FAMILIES`, full checkpoints and LoRA adapters.
+    """Chat wrapper for the families in `FAMILIES`, full checkpoints and LoRA adapters (`base`: what the adapter belongs on).
 
     A video that cannot be decoded raises VideoError and so ends the evaluation: it never becomes an answer or a zero.
     """
@@ -60,13 +60,15 @@ class TemporalHF(lmms):
         device: str = "auto",
         attn_implementation: str = "sdpa",
         batch_size: int | str = 1,
+        base: str | None = None,
     ) -> None:
         super().__init__()
         checkpoint = str(pretrained).strip('"')
         self.frames = FrameOptions(float(fps), int(max_frames_num), int(max_side), bool(time_instruction))
+        check_frames(self.frames)
         self.batch_size = int(batch_size)
         self.processor = load_processor(checkpoint)
-        self.model = load_model(checkpoint, dtype, device, attn_implementation)
+        self.model = load_model(checkpoint, dtype, device, attn_implementation, base)
         family = self.model.config.model_type
         if family not in FAMILIES:
             raise TPOError(
@@ -86,12 +88,15 @@ class TemporalHF(lmms):
         answers = [""] * len(asked)
         clips = _LastClip(self.frames.max_side)
         with tqdm(total=len(asked), desc=PROGRESS, unit="question", mininterval=1.0) as bar:
-            for batch in _batches(asked, self.batch_size):
+            for indices in in_batches([one.shape for one in asked], self.batch_size):
+                batch = [asked[index] for index in indices]
                 prompts = [
                     Prompt(clips.read(one.video, one.times), one.times, one.info.seconds, one.text) for one in batch
                 ]
-                for one, answer in zip(batch, self._answer(prompts, batch[0].settings)):
-                    answers[one.index] = answer
+                settings = batch[0].settings
+                written = write(self.model, self.processor, prompts, generation_arguments(settings))
+                for index, (answer, _) in zip(indices, written):
+                    answers[index] = cut(answer, settings.get("until")).strip()
                 bar.update(len(batch))
         return answers
 
@@ -107,22 +112,14 @@ class TemporalHF(lmms):
         """All videos are probed before the first answer, so most unusable ones end the run in seconds."""
         infos: dict[str, VideoInfo] = {}
         asked = []
-        for index, request in enumerate(requests):
+        for request in requests:
             _, doc_to_messages, settings, doc_id, task, split = request.args
             video, text = video_and_text(doc_to_messages(self.task_dict[task][split][doc_id]))
             info = infos.get(video) or infos.setdefault(video, probe(video))
             times = sample_times([(0.0, info.seconds)], self.frames)
-            if self.frames.time_instruction:
-                text = time_instruction(info.seconds, times) + text
-            asked.append(Asked(index, video, info, times, text, dict(settings)))
+            text = with_times(text, info.seconds, times, self.frames)
+            asked.append(Asked(video, info, times, text, dict(settings)))
         return asked
-
-    @torch.inference_mode()
-    def _answer(self, prompts: Sequence[Prompt], settings: dict[str, Any]) -> list[str]:
-        inputs = encode(self.processor, prompts).to(self.model.device, dtype=self.model.dtype)
-        output = self.model.generate(**inputs, **generation_arguments(settings))
-        texts = self.processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return [cut(text, settings.get("until")).strip() for text in texts]
 
 
 class _LastClip:
@@ -138,15 +135,6 @@ class _LastClip:
             self._frames = read_frames(video, times, self.max_side)
             self._key = (video, times)
         return self._frames
-
-
-def _batches(asked: Sequence[Asked], batch_size: int) -> Iterator[list[Asked]]:
-    groups: dict[tuple[Any, ...], list[Asked]] = {}
-    for one in asked:
-        groups.setdefault(one.shape, []).append(one)
-    for group in groups.values():
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]
 
 
 def video_and_text(messages: Sequence[dict[str, Any]]) -> tuple[str, str]:

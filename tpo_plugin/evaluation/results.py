@@ -79,6 +79,11 @@ def _score(results: Mapping[str, Any], task: str) -> tuple[str, float]:
     """Name and value of the task's own metric."""
     if task not in results["results"]:
         raise EvaluationError(f"no result; lmms-eval has results of {', '.join(results['results']) or 'no task'}")
+    if task not in results["configs"]:
+        members = results.get("group_subtasks", {}).get(task) or [name for name in results["configs"] if name != task]
+        raise EvaluationError(
+            f"a group of tasks has no samples of its own; write its tasks into `tasks`: {', '.join(members)}"
+        )
     metric = results["configs"][task]["metric_list"][0]["metric"]
     values = [value for key, value in results["results"][task].items() if key.split(",")[0] == metric]
     if len(values) != 1 or isinstance(values[0], bool) or not isinstance(values[0], (int, float)):

@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 import tpo_plugin
 from tpo_plugin import recipe as recipes
+from tpo_plugin.checks import at_least, check_frames, checkpoint_named
 from tpo_plugin.errors import EvaluationError, RecipeError, TPOError
 from tpo_plugin.evaluation.data import Benchmark, read_benchmark
 from tpo_plugin.evaluation.results import last_lines, read_task
-from tpo_plugin.folders import checkpoint_digest, locked
+from tpo_plugin.folders import adapter_base, checkpoint_digest, locked
 from tpo_plugin.integrations.lmms_eval import MODEL_CLASS, MODEL_ID
 from tpo_plugin.options import EvaluateRecipe
 from tpo_plugin.records import stable_id, write_json, write_jsonl
@@ -73,12 +74,14 @@ def _check(recipe: EvaluateRecipe) -> None:
     for label in recipe.models:
         if not re.fullmatch(r"[\w][\w.+-]*", label):
             raise RecipeError(f"`models`: the label {label!r} becomes a folder; use letters, digits, . + - and _")
-    for key, number in {"batch_size": recipe.batch_size, "frames.max": recipe.frames.max}.items():
-        if number < 1:
-            raise RecipeError(f"`{key}` must be at least 1, not {number}")
+    for label, checkpoint in recipe.models.items():
+        checkpoint_named(f"models.{label}", checkpoint)
+    check_frames(recipe.frames)
+    at_least("batch_size", recipe.batch_size, 1)
     if unknown := set(recipe.expect) - set(recipe.tasks):
         raise RecipeError(f"`expect` names {', '.join(sorted(unknown))}, which is not in `tasks`")
-    for path in (str(Path(recipe.output).absolute()), *(str(Path(item).absolute()) for item in recipe.models.values())):
+    checkpoints = [path for item in recipe.models.values() for path in (item, adapter_base(item)) if path]
+    for path in (str(Path(item).absolute()) for item in (recipe.output, *checkpoints)):
         if set(path) & set(",\"'[]{}"):
             raise RecipeError(f"lmms-eval's arguments allow no comma, quote or bracket in a path: {path}")
 
@@ -163,9 +166,10 @@ def _evaluate_model(
 
 
 def _command(recipe: EvaluateRecipe, checkpoint: str, output: Path) -> list[str]:
-    place = str(Path(checkpoint).absolute()) if Path(checkpoint).is_dir() else checkpoint
+    base = adapter_base(checkpoint)
     arguments = {
-        "pretrained": place,
+        "pretrained": _place(checkpoint),
+        **({"base": _place(base)} if base else {}),
         "fps": recipe.frames.fps,
         "max_frames_num": recipe.frames.max,
         "max_side": recipe.frames.max_side,
@@ -180,6 +184,11 @@ def _command(recipe: EvaluateRecipe, checkpoint: str, output: Path) -> list[str]
         *("--tasks", ",".join(recipe.tasks), "--batch_size", str(recipe.batch_size), "--seed", str(recipe.seed)),
         *("--log_samples", "--output_path", str(output)),
     ]
+
+
+def _place(checkpoint: str) -> str:
+    """A local checkpoint by its full path: the child works in another folder."""
+    return str(Path(checkpoint).absolute()) if Path(checkpoint).is_dir() else checkpoint
 
 
 def _environment(recipe: EvaluateRecipe, checkpoint: str, cache: Path) -> dict[str, str]:
@@ -206,7 +215,7 @@ def _environment(recipe: EvaluateRecipe, checkpoint: str, cache: Path) -> dict[s
         "LMMS_EVAL_DATASETS_CACHE": str(cache.absolute()),
         "HF_DATASETS_OFFLINE": "1",
     }
-    if Path(checkpoint).is_dir():
+    if Path(adapter_base(checkpoint) or checkpoint).is_dir():
         env["HF_HUB_OFFLINE"] = "1"
     return env
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from tpo_plugin.options import GeneratorOptions
-
-if TYPE_CHECKING:
-    from tpo_plugin.llm import ChatClient
+from tpo_plugin.llm import ChatClient, Reply
+from tpo_plugin.options import FrameOptions, GeneratorOptions
+from tpo_plugin.video import time_instruction
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,20 @@ class Prompt:
     text: str
 
 
-class Generator(Protocol):
-    """Writes one text for each prompt, in their order; '' where it said nothing.
+def with_times(text: str, seconds: float, times: Sequence[float], frames: FrameOptions) -> str:
+    """`text` as the model is asked it: after the time instruction (length and frame times in seconds) if `frames` wants one."""
+    return time_instruction(seconds, times) + text if frames.time_instruction else text
 
-    The same list of prompts gives the same texts (temperature 0), whatever was asked before.
+
+class Generator(Protocol):
+    """Writes one reply for each prompt, in their order. A reply's `problem` says why its text is missing or not complete.
+
+    The same list of prompts gives the same replies (temperature 0), whatever was asked before.
     """
 
     name: str
 
-    async def generate(self, prompts: Sequence[Prompt]) -> list[str]: ...
+    async def generate(self, prompts: Sequence[Prompt]) -> list[Reply]: ...
 
 
 def build_generator(options: GeneratorOptions, seed: int, client: ChatClient | None = None) -> Generator:

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from tpo_plugin.generators.base import Prompt
-from tpo_plugin.integrations.huggingface import encode, load_model, load_processor, same_frames
+from tpo_plugin.integrations.huggingface import in_batches, load_model, load_processor, write
+from tpo_plugin.llm import Reply
 from tpo_plugin.options import GeneratorOptions
 
 
@@ -25,24 +26,20 @@ class HFGenerator:
         self.model = load_model(options.model, options.dtype, options.device, options.attn_implementation)
         self._lock = threading.Lock()
 
-    async def generate(self, prompts: Sequence[Prompt]) -> list[str]:
+    async def generate(self, prompts: Sequence[Prompt]) -> list[Reply]:
         return await asyncio.to_thread(self.generate_now, prompts)
 
-    @torch.inference_mode()
-    def generate_now(self, prompts: Sequence[Prompt]) -> list[str]:
+    def generate_now(self, prompts: Sequence[Prompt]) -> list[Reply]:
         """As `generate`, without an event loop."""
-        texts = [""] * len(prompts)
+        replies = [Reply("", "empty_reply")] * len(prompts)
         with self._lock:
             torch.manual_seed(self.seed)
-            for batch in same_frames(prompts, self.options.batch_size):
-                inputs = encode(self.processor, [prompts[index] for index in batch]).to(
-                    self.model.device, dtype=self.model.dtype
-                )
-                output = self.model.generate(**inputs, **self._sampling())
-                written = output[:, inputs["input_ids"].shape[1] :]
-                for index, text in zip(batch, self.processor.batch_decode(written, skip_special_tokens=True)):
-                    texts[index] = text.strip()
-        return texts
+            for batch in in_batches([prompt.frames.shape for prompt in prompts], self.options.batch_size):
+                written = write(self.model, self.processor, [prompts[index] for index in batch], self._sampling())
+                for index, (text, ended) in zip(batch, written):
+                    if text.strip():
+                        replies[index] = Reply(text.strip(), None if ended else "cut_off")
+        return replies
 
     def _sampling(self) -> dict[str, object]:
         tokens = {"max_new_tokens": self.options.max_new_tokens}

@@ -16,31 +16,30 @@ from PIL import Image
 
 from tpo_plugin.concurrency import together
 from tpo_plugin.generators.base import Prompt
-from tpo_plugin.llm import ChatClient
+from tpo_plugin.llm import ChatClient, Reply
 from tpo_plugin.options import GeneratorOptions
 
 
 class ServerGenerator:
-    """Frames as JPEG data URIs; an empty text where the server refused or said nothing."""
+    """Frames as JPEG data URIs; the replies are the server's, with its problems."""
 
     def __init__(self, options: GeneratorOptions, client: ChatClient) -> None:
         self.name = options.server.model
         self.options = options
         self.client = client
 
-    async def generate(self, prompts: Sequence[Prompt]) -> list[str]:
+    async def generate(self, prompts: Sequence[Prompt]) -> list[Reply]:
         return await together(self._one(prompt) for prompt in prompts)
 
-    async def _one(self, prompt: Prompt) -> str:
+    async def _one(self, prompt: Prompt) -> Reply:
         images = await asyncio.to_thread(_image_parts, prompt.frames)
         content: list[dict[str, Any]] = [*images, {"type": "text", "text": prompt.text}]
-        reply = await self.client.complete(
+        return await self.client.complete(
             [{"role": "user", "content": content}],
             max_tokens=self.options.max_new_tokens,
             temperature=self.options.temperature,
             top_p=self.options.top_p,
         )
-        return reply.text
 
 
 def _image_parts(frames: np.ndarray) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ encode here, so they give a model the same tokens for the same frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
 from tpo_plugin.errors import TPOError
+from tpo_plugin.folders import adapter_base
 from tpo_plugin.generators.base import Prompt
+
+ANSWER = "(the answer)"  # stands for an answer where only the chat template around it is wanted
 
 
 def pick_device(device: str) -> torch.device:
@@ -38,20 +41,26 @@ def load_processor(checkpoint: str) -> Any:
     return processor
 
 
-def load_model(checkpoint: str, dtype: str = "auto", device: str = "auto", attn_implementation: str = "sdpa") -> Any:
-    """The checkpoint's model in evaluation mode, with its adapter if the folder holds one."""
+def load_model(
+    checkpoint: str,
+    dtype: str = "auto",
+    device: str = "auto",
+    attn_implementation: str = "sdpa",
+    base: str | None = None,
+) -> Any:
+    """The checkpoint's model in evaluation mode, with its adapter if the folder holds one; `base` is what that belongs on
+    (default: what it names itself)."""
     _check_local(checkpoint)
-    folder, base = Path(checkpoint), checkpoint
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        from peft import PeftConfig
-
-        base = PeftConfig.from_pretrained(checkpoint).base_model_name_or_path
+    adapter = adapter_base(checkpoint)
+    base = base or adapter or checkpoint
+    _check_local(base)
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, attn_implementation=attn_implementation)
+        model: Any = AutoModelForImageTextToText.from_pretrained(
+            base, dtype=dtype, attn_implementation=attn_implementation
+        )
     except (OSError, ValueError) as error:
         raise TPOError(f"cannot load a video model from {base}: {error}") from None
-    if adapter.is_file():
+    if adapter is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, checkpoint)
@@ -65,23 +74,24 @@ def prompt_text(processor: Any, text: str) -> str:
     return rendered
 
 
-def response_text(processor: Any, text: str, response: str) -> str:
-    """What the chat template makes of an answer: the response and the end of its turn."""
-    prompt = prompt_text(processor, text)
+def response_text(processor: Any, response: str) -> str:
+    """The response and what the chat template ends an answer's turn with: what a model is to write after `prompt_text`.
+
+    What the template puts before an answer is left out: LLaVA-OneVision's has a space there that its prompt has not.
+    """
     messages = [
-        {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": text}]},
-        {"role": "assistant", "content": [{"type": "text", "text": response}]},
+        {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": ANSWER}]},
     ]
-    whole = processor.apply_chat_template(messages, tokenize=False)
-    if not whole.startswith(prompt):
-        raise TPOError(
-            "the model's chat template does not put the answer right after the prompt; its answers cannot be scored"
-        )
-    return str(whole[len(prompt) :]).rstrip("\n")
+    whole: str = processor.apply_chat_template(messages, tokenize=False)
+    _, found, end = whole.partition(ANSWER)
+    if not found:
+        raise TPOError("the model's chat template leaves out what the assistant says; its answers cannot be scored")
+    return response + end.rstrip("\n")
 
 
 def encode(processor: Any, prompts: Sequence[Prompt]) -> Any:
-    """Model inputs of a batch of prompts, padded on the left. All must have the same number of frames (see `same_frames`)."""
+    """Model inputs of a batch of prompts, padded on the left. All must have frames of one shape (see `in_batches`)."""
     metadata = [
         VideoMetadata(
             total_num_frames=len(prompt.frames),
@@ -101,11 +111,24 @@ def encode(processor: Any, prompts: Sequence[Prompt]) -> Any:
     )
 
 
-def same_frames(prompts: Sequence[Prompt], batch_size: int) -> list[list[int]]:
-    """Indices of `prompts` in batches of equal frame shape, each at most `batch_size` long, in a fixed order."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, prompt in enumerate(prompts):
-        groups.setdefault(prompt.frames.shape, []).append(index)
+@torch.inference_mode()
+def write(model: Any, processor: Any, prompts: Sequence[Prompt], settings: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """What the model writes after each prompt of a batch, and whether it came to its end there (or ran out of tokens).
+
+    `settings` are arguments of transformers' `generate`.
+    """
+    inputs = encode(processor, prompts).to(model.device, dtype=model.dtype)
+    written = model.generate(**inputs, **settings)[:, inputs["input_ids"].shape[1] :]
+    ends = model.generation_config.eos_token_id  # one id, several, or none
+    ended = torch.isin(written, written.new_tensor([] if ends is None else ends)).any(dim=1)
+    return list(zip(processor.batch_decode(written, skip_special_tokens=True), ended.tolist()))
+
+
+def in_batches(shapes: Sequence[Hashable], batch_size: int) -> list[list[int]]:
+    """Indices of `shapes` in batches of equal ones, each at most `batch_size` long, in a fixed order."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, shape in enumerate(shapes):
+        groups.setdefault(shape, []).append(index)
     return [
         group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)
     ]

@@ -56,16 +56,16 @@ def base_checkpoint() -> str:
 def demo(output: Path, seeds: list[int]) -> str:
     """Run the loop once for each seed and return the results as a text; `summary.json` in `output` holds the same.
 
-    One seed writes to `output` itself, several to `output/seed-N`.
+    One seed writes to `output` itself, several to `output/seed-N` and all together to `output/summary.json`.
     """
-    summaries = {}
-    for seed in seeds:
-        folder = output if len(seeds) == 1 else output / f"seed-{seed}"
-        summaries[seed] = run(folder, seed)
-    if len(seeds) == 1:
-        return f"{table(summaries)}\n\nReport: {output / 'report.html'}"
-    write_json(output / "summary.json", {"seeds": {str(seed): summary for seed, summary in summaries.items()}})
-    return f"{table(summaries)}\n\nReports: {output}/seed-*/report.html"
+    folders = {seed: output if len(seeds) == 1 else output / f"seed-{seed}" for seed in seeds}
+    summaries = {seed: run(folder, seed) for seed, folder in folders.items()}
+    summary = summaries[seeds[0]]
+    if len(seeds) > 1:
+        summary = {**summarise(list(folders.values())), "seeds": {str(seed): one for seed, one in summaries.items()}}
+        write_json(output / "summary.json", summary)
+    reports = "\n".join(f"report: {folder / 'report.html'}" for folder in folders.values())
+    return f"{table(summary)}\n{reports}"
 
 
 def run(output: Path, seed: int, sizes: WorldSizes = WorldSizes()) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def run(output: Path, seed: int, sizes: WorldSizes = WorldSizes()) -> dict[str, 
     with timed("report"):
         training = {name: output / name for name in ("sft_self", "tpo")}
         write_report(output / "report.html", pairs, training, output / "evaluation")
-    summary = {**summarise(world, pairs, output / "evaluation"), "seconds": seconds}
+    summary = {**summarise([output]), "seconds": seconds}
     write_json(output / "summary.json", summary)
     return summary
 

@@ -41,7 +41,7 @@ FORMS = {
 
 def answer(text: str, frames: Sequence[np.ndarray]) -> str:
     """The reply to a prompt of the curation templates; frames are uint8 (H, W, 3)."""
-    if frames:
+    if len(frames):
         return look(text, frames)
     if "Answer 1:" in text:
         return judge(text)

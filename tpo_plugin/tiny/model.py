@@ -93,6 +93,7 @@ def build_model(processor: LlavaOnevisionProcessor) -> LlavaOnevisionForConditio
         text_config=Qwen2Config(
             vocab_size=len(tokenizer), hidden_size=128, intermediate_size=320, num_hidden_layers=4,
             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True,
+            initializer_range=0.08,
             pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
         ).to_dict(),
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),

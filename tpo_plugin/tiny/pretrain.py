@@ -151,7 +151,7 @@ def pretrain(output: Path, options: PretrainOptions = PretrainOptions()) -> None
     processor = build_processor()
     model = build_model(processor).train()
     seen = train_tower(model, processor, options.tower_steps, options.learning_rate, options.seed)
-    logger.info("the tower tells %.0f %% of the shapes", 100 * seen)
+    logger.info("the tower reads at least %.0f %% of colours, shapes and motions", 100 * seen)
     batches = ClipBatches(processor, options.batch_size, options.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01)
 

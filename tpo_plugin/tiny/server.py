@@ -27,7 +27,7 @@ class TinyServer:
     def __init__(self, port: int = 0, handler: type[BaseHTTPRequestHandler] | None = None) -> None:
         self._http = ThreadingHTTPServer(("127.0.0.1", port), handler or ChatHandler)
         self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
 
     @property
     def base_url(self) -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from tpo_plugin.evaluation.bootstrap import accuracy
+from tpo_plugin.evaluation.bootstrap import Interval, accuracy, difference
 from tpo_plugin.records import PreferencePair, from_json, read_jsonl
 from tpo_plugin.tiny.questions import same_answer, true_answer
 from tpo_plugin.tiny.world import Scene
 
 LONG = 12  # scenes
 SHORT = 3
-SLICES: dict[str, Callable[[dict[str, Any]], bool]] = {
+Answer = dict[str, Any]
+SLICES: dict[str, Callable[[Answer], bool]] = {
     "short": lambda answer: answer["scenes"] <= SHORT,
     "long": lambda answer: answer["scenes"] >= LONG,
     "localized": lambda answer: answer["kind"] == "localized",
@@ -26,74 +26,107 @@ SLICES: dict[str, Callable[[dict[str, Any]], bool]] = {
 }
 
 
-def summarise(world: Path, pairs: Path, evaluation: Path) -> dict[str, Any]:
-    """`models` and `pairs` of the demo's summary.json. Accuracies are in percent, each with its bootstrap 95 % interval."""
-    labels = json.loads((evaluation / "results.json").read_text(encoding="utf-8"))["models"]
+def summarise(runs: Sequence[Path]) -> dict[str, Any]:
+    """`models`, `differences` and `pairs` of the demo's summary.json over one or several seeds' output folders.
+
+    Accuracies and differences are in percent; `intervals` holds [low, high, n]: the bootstrap 95 % interval over whole videos, all
+    seeds' questions together, and the number of questions.
+    """
+    answers = [_answers(run) for run in runs]
+    models = {label: [row for one in answers for row in one[label]] for label in answers[0]}
     return {
-        "models": {label: _accuracies(read_jsonl(evaluation / label / "answers.jsonl")) for label in labels},
-        "pairs": _pair_quality(pairs, json.loads((world / "scenes.json").read_text(encoding="utf-8"))),
+        "models": {label: _numbers(rows) for label, rows in models.items()},
+        "differences": {
+            f"{label} - {other}": _numbers(models[label], models[other])
+            for index, label in enumerate(models)
+            for other in list(models)[:index]
+        },
+        "pairs": _pair_quality(runs),
     }
 
 
-def _accuracies(answers: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    rows = list(answers)
+def _answers(run: Path) -> dict[str, list[Answer]]:
+    """Each model's answers in the order of the questions; a video is named with its run."""
+    labels = json.loads((run / "evaluation" / "results.json").read_text(encoding="utf-8"))["models"]
+    return {
+        label: [
+            {**row, "video": f"{run.name}/{row['video']}"}
+            for row in read_jsonl(run / "evaluation" / label / "answers.jsonl")
+        ]
+        for label in labels
+    }
+
+
+def _numbers(rows: list[Answer], against: list[Answer] | None = None) -> dict[str, Any]:
+    """Accuracy, or its difference to another model's on the same questions, of each slice."""
     numbers: dict[str, Any] = {"n": len(rows), "intervals": {}}
     for name, wanted in SLICES.items():
-        picked = [answer for answer in rows if wanted(answer)]
-        found = accuracy([answer["correct"] for answer in picked], [answer["video"] for answer in picked])
+        picked = [index for index, row in enumerate(rows) if wanted(row)]
+        found = _interval([rows[index] for index in picked], against and [against[index] for index in picked])
         numbers[name] = round(100 * found.value, 1)
         numbers["intervals"][name] = [round(100 * found.low, 1), round(100 * found.high, 1), found.n]
     return numbers
 
 
-def _pair_quality(pairs: Path, scenes: dict[str, Any]) -> dict[str, Any]:
+def _interval(rows: list[Answer], against: list[Answer] | None) -> Interval:
+    correct, videos = [row["correct"] for row in rows], [row["video"] for row in rows]
+    if against is None:
+        return accuracy(correct, videos)
+    return difference([row["correct"] for row in against], correct, videos)
+
+
+def _pair_quality(runs: Sequence[Path]) -> dict[str, Any]:
     """How many pairs were kept and dropped, and the share of chosen responses that are right and of rejected ones that are wrong.
 
     `before_filters` has the same shares of all candidates.
     """
-    candidates = [from_json(PreferencePair, row) for row in read_jsonl(pairs / "candidates.jsonl")]
-    world = {name: [Scene(**scene) for scene in listed] for name, listed in scenes.items()}
-    kept = [pair for pair in candidates if not pair.drop]
-    funnel = json.loads((pairs / "statistics.json").read_text(encoding="utf-8"))["funnel"]
+    judged: list[tuple[PreferencePair, bool, bool]] = []
     dropped: Counter[str] = Counter()
-    for stage in funnel:
-        dropped.update(stage["dropped"])
+    for run in runs:
+        world = json.loads((run / "world" / "scenes.json").read_text(encoding="utf-8"))
+        scenes = {name: [Scene(**scene) for scene in listed] for name, listed in world.items()}
+        for row in read_jsonl(run / "pairs" / "candidates.jsonl"):
+            pair = from_json(PreferencePair, row)
+            true = true_answer(pair.query.text, scenes[pair.video.path]) or ""
+            judged.append((pair, same_answer(pair.chosen, true), not same_answer(pair.rejected, true)))
+        for stage in json.loads((run / "pairs" / "statistics.json").read_text(encoding="utf-8"))["funnel"]:
+            dropped.update(stage["dropped"])
+    kept = [one for one in judged if not one[0].drop]
     return {
         "kept": len(kept),
         "dropped": dict(dropped),
-        **_shares(kept, world),
-        "before_filters": {"candidates": len(candidates), **_shares(candidates, world)},
+        **_shares(kept),
+        "before_filters": {"candidates": len(judged), **_shares(judged)},
     }
 
 
-def _shares(pairs: list[PreferencePair], world: dict[str, list[Scene]]) -> dict[str, float]:
-    chosen, rejected = [], []
-    for pair in pairs:
-        true = true_answer(pair.query.text, world[pair.video.path]) or ""
-        chosen.append(same_answer(pair.chosen, true))
-        rejected.append(not same_answer(pair.rejected, true))
-    return {"chosen_right": round(mean(chosen or [0]), 4), "rejected_wrong": round(mean(rejected or [0]), 4)}
+def _shares(judged: Sequence[tuple[PreferencePair, bool, bool]]) -> dict[str, float]:
+    count = max(1, len(judged))
+    return {
+        "chosen_right": round(sum(right for _, right, _ in judged) / count, 4),
+        "rejected_wrong": round(sum(wrong for _, _, wrong in judged) / count, 4),
+    }
 
 
-def table(summaries: dict[int, dict[str, Any]]) -> str:
-    """Accuracy in percent of each model: one seed with its bootstrap interval, several as mean and range over the seeds."""
-    first = next(iter(summaries.values()))
-    lines = ["  ".join(["model".ljust(9), *(name.rjust(20) for name in SLICES)])]
-    for label, numbers in first["models"].items():
-        cells = []
-        for name in SLICES:
-            values = [summary["models"][label][name] for summary in summaries.values()]
-            low, high = (min(values), max(values)) if len(values) > 1 else numbers["intervals"][name][:2]
-            cells.append(f"{mean(values):.1f} ({low:.1f}-{high:.1f})".rjust(20))
-        lines.append("  ".join([label.ljust(9), *cells]))
-    note = "bootstrap 95 % interval" if len(summaries) == 1 else f"range over {len(summaries)} seeds"
-    quality = [summary["pairs"] for summary in summaries.values()]
-    lines.append(f"accuracy in %, in brackets: {note}; {first['models']['base']['n']} questions a seed")
-    lines.append(
-        f"pairs: {mean(one['kept'] for one in quality):.0f} kept; "
-        f"chosen right {100 * mean(one['chosen_right'] for one in quality):.1f} %, "
-        f"rejected wrong {100 * mean(one['rejected_wrong'] for one in quality):.1f} % "
-        f"(before the filters {100 * mean(one['before_filters']['chosen_right'] for one in quality):.1f} % and "
-        f"{100 * mean(one['before_filters']['rejected_wrong'] for one in quality):.1f} %)"
+def table(summary: dict[str, Any]) -> str:
+    """The summary for a terminal."""
+    lines = ["  ".join(["accuracy, %".ljust(16), *(name.rjust(19) for name in SLICES)])]
+    for part in ("models", "differences"):
+        sign = "+" if part == "differences" else ""
+        for label, numbers in summary[part].items():
+            cells = []
+            for name in SLICES:
+                low, high, _ = numbers["intervals"][name]
+                cells.append(f"{numbers[name]:{sign}.1f} ({low:{sign}.1f} {high:{sign}.1f})".rjust(19))
+            lines.append("  ".join([label.ljust(16), *cells]))
+    pairs, before = summary["pairs"], summary["pairs"]["before_filters"]
+    counts = ", ".join(f"{count} {name}" for name, (_, _, count) in summary["models"]["base"]["intervals"].items())
+    return "\n".join(
+        [
+            *lines,
+            f"in brackets: bootstrap 95 % interval over videos; questions: {counts}",
+            f"pairs: {pairs['kept']} of {before['candidates']} candidates kept; chosen right {pairs['chosen_right']:.1%} "
+            f"(before the filters {before['chosen_right']:.1%}), rejected wrong {pairs['rejected_wrong']:.1%} "
+            f"({before['rejected_wrong']:.1%})",
+        ]
     )
-    return "\n".join(lines)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tpo_plugin.tiny.model import IMAGE_SIZE
-from tpo_plugin.tiny.world import COLOURS, SHAPES, TRAVEL, render
+from tpo_plugin.tiny.world import COLOURS, MOTIONS, SHAPES, TRAVEL, Scene, render
 
 TOKENS = 4  # a frame
 
@@ -25,36 +25,34 @@ def to_pixels(frames: np.ndarray, processor: Any) -> Tensor:
     return torch.from_numpy(np.moveaxis((frames / np.float32(255) - mean) / std, -1, -3).copy())
 
 
-def train_tower(
-    model: Any, processor: Any, steps: int, learning_rate: float, seed: int, batch_size: int = 128
-) -> float:
-    """Train tower and projector to tell colour, shape and place from a frame's tokens; the last batch's shape accuracy.
+def train_tower(model: Any, processor: Any, steps: int, learning_rate: float, seed: int, batch_size: int = 128) -> float:
+    """Train tower and projector until each of a frame's tokens tells colour, shape, motion and place.
 
-    The linear head that reads the tokens is thrown away.
+    Returns the share of right shapes in the last batch. The linear head that reads the tokens is thrown away.
     """
     rng = np.random.default_rng(seed)
-    colours = list(COLOURS)
-    head = nn.Linear(TOKENS * model.config.text_config.hidden_size, len(colours) + len(SHAPES) + 2)
+    names = (list(COLOURS), list(SHAPES), list(MOTIONS))
+    head = nn.Linear(model.config.text_config.hidden_size, sum(map(len, names)) + 2)
     parts = (model.model.vision_tower, model.model.multi_modal_projector, head)
     optimizer = torch.optim.AdamW([p for part in parts for p in part.parameters()], lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
-    correct = 0.0
-    for _ in tqdm(range(steps), desc="tower", unit="step"):
-        colour = rng.integers(len(colours), size=batch_size)
-        shape = rng.integers(len(SHAPES), size=batch_size)
+    progress = tqdm(range(steps), desc="tower", unit="step")
+    for step in progress:
+        picked = [rng.integers(len(known), size=batch_size) for known in names]
+        shown = [Scene(*(known[i] for known, i in zip(names, row))) for row in zip(*picked)]
         place = rng.uniform(-TRAVEL, TRAVEL, (batch_size, 2))
-        frames = render([colours[i] for i in colour], [SHAPES[i] for i in shape], place, IMAGE_SIZE, rng)
-        pixels = to_pixels(frames, processor)[:, None]
+        pixels = to_pixels(render(shown, place, IMAGE_SIZE, rng), processor)[:, None]
         tokens = model.model.get_video_features(pixel_values_videos=pixels).pooler_output[:, :TOKENS]
-        told = head(tokens.flatten(1)).split([len(colours), len(SHAPES), 2], dim=1)
-        loss = (
-            nn.functional.cross_entropy(told[0], torch.from_numpy(colour))
-            + nn.functional.cross_entropy(told[1], torch.from_numpy(shape))
-            + nn.functional.mse_loss(told[2], torch.from_numpy(place / TRAVEL).float())
-        )
+        told = head(tokens).split([*map(len, names), 2], dim=2)
+        targets = [torch.from_numpy(classes).repeat_interleave(TOKENS) for classes in picked]
+        loss = nn.functional.mse_loss(told[3], torch.from_numpy(place / TRAVEL).float()[:, None].expand(-1, TOKENS, -1))
+        for logits, target in zip(told, targets):
+            loss = loss + nn.functional.cross_entropy(logits.flatten(0, 1), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        correct = float((told[1].argmax(dim=1) == torch.from_numpy(shape)).float().mean())
-    return correct
+        correct = [float((logits.flatten(0, 1).argmax(1) == target).float().mean()) for logits, target in zip(told, targets)]
+        if step % 100 == 0:
+            progress.set_postfix(colour=correct[0], shape=correct[1], motion=correct[2], refresh=False)
+    return min(correct)

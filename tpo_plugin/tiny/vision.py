@@ -21,7 +21,7 @@ def read_frame(frame: np.ndarray) -> tuple[str, str, tuple[float, float]]:
     names = list(COLOURS)
     colour = names[int(np.argmin([np.abs(background - COLOURS[name]).sum() for name in names]))]
     distance = np.abs(picture - background).sum(axis=2)
-    mask = distance > 0.5 * distance.max()
+    mask = distance >= 0.5 * distance.max()  # all of it where there is no shape at all
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)
     height, width = mask.shape
@@ -65,7 +65,7 @@ def _normalised(mask: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
 @cache
 def _patterns() -> list[np.ndarray]:
     patterns = []
-    for picture in render(["black"] * len(SHAPES), list(SHAPES), np.zeros((len(SHAPES), 2)), 192):
+    for picture in render([Scene("black", shape, "up") for shape in SHAPES], np.zeros((len(SHAPES), 2)), 192):
         mask = picture[..., 0] > 128
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         patterns.append(_normalised(mask, (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)))

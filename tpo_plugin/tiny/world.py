@@ -30,6 +30,7 @@ SHAPES = ("circle", "square", "triangle", "cross", "ring", "star")
 MOTIONS: dict[str, tuple[float, float]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 SHAPE_RADIUS = 0.24  # of the picture's side
+TRAIL = ((0.0, 1.0), (0.14, 0.4), (0.28, 0.2))  # how far behind the shape (of the side), and how strong
 TRAVEL = 0.25  # distance from the centre at which a shape starts and ends, of the picture's side
 
 
@@ -69,37 +70,45 @@ def scene_at(scenes: list[Scene], time: float) -> tuple[int, float]:
 def frames_at(scenes: list[Scene], times: list[float], size: int, rng: np.random.Generator | None = None) -> np.ndarray:
     """The frames at `times` (seconds): uint8 (len(times), size, size, 3); `rng` adds small variation in colour and size."""
     placed = [scene_at(scenes, time) for time in times]
-    return render(
-        [scenes[index].colour for index, _ in placed],
-        [scenes[index].shape for index, _ in placed],
-        np.array([np.multiply(MOTIONS[scenes[index].motion], TRAVEL * (2 * phase - 1)) for index, phase in placed]),
-        size,
-        rng,
-    )
+    shown = [scenes[index] for index, _ in placed]
+    offsets = [np.multiply(MOTIONS[scene.motion], TRAVEL * (2 * phase - 1)) for scene, (_, phase) in zip(shown, placed)]
+    return render(shown, np.array(offsets), size, rng)
 
 
-def render(
-    colours: list[str], shapes: list[str], offsets: np.ndarray, size: int, rng: np.random.Generator | None = None
-) -> np.ndarray:
-    """Draw one frame per entry: `offsets` (N, 2) from the centre in units of the side; uint8 (N, size, size, 3)."""
-    count = len(colours)
-    background = np.array([COLOURS[colour] for colour in colours], dtype=np.float32)
+def render(shown: list[Scene], offsets: np.ndarray, size: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Draw one frame of each scene, its shape at `offsets` (N, 2) from the centre in units of the side: uint8 (N, size, size, 3).
+
+    A moving shape leaves a pale trail, as motion blur would: its direction shows in a single frame too.
+    """
+    count = len(shown)
+    background = np.array([COLOURS[scene.colour] for scene in shown], dtype=np.float32)
+    direction = np.array([MOTIONS[scene.motion] for scene in shown], dtype=np.float32)
     radius = np.full(count, SHAPE_RADIUS, dtype=np.float32)
     if rng is not None:
         background = background + rng.normal(0, 6, (count, 3)).astype(np.float32)
         radius = radius * rng.uniform(0.9, 1.1, count).astype(np.float32)
         offsets = offsets + rng.normal(0, 0.02, (count, 2))
-    axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
-    x = (axis[None, None, :] - offsets[:, 0, None, None].astype(np.float32)) / radius[:, None, None]
-    y = (axis[None, :, None] - offsets[:, 1, None, None].astype(np.float32)) / radius[:, None, None]
-    distance = np.empty((count, size, size), dtype=np.float32)
-    for name in set(shapes):
-        rows = np.array([shape == name for shape in shapes])
-        distance[rows] = _signed_distance(name, *np.broadcast_arrays(x[rows], y[rows]))
-    coverage = np.clip(0.5 - distance * radius[:, None, None] * size, 0, 1)[..., None]
+    shapes = [scene.shape for scene in shown]
+    coverage = np.zeros((count, size, size), dtype=np.float32)
+    for lag, strength in TRAIL:
+        coverage = np.maximum(coverage, strength * _coverage(shapes, offsets - lag * direction, radius, size))
+    coverage = coverage[..., None]
     ink = np.where(background.mean(axis=1) > 150, 25.0, 235.0).astype(np.float32)[:, None, None, None]
     picture = background[:, None, None, :] * (1 - coverage) + ink * coverage
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+
+
+def _coverage(shapes: list[str], offsets: np.ndarray, radius: np.ndarray, size: int) -> np.ndarray:
+    """How much of each pixel a shape covers: float32 (N, size, size) in [0, 1]."""
+    axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
+    x = (axis[None, None, :] - offsets[:, 0, None, None].astype(np.float32)) / radius[:, None, None]
+    y = (axis[None, :, None] - offsets[:, 1, None, None].astype(np.float32)) / radius[:, None, None]
+    distance = np.empty((len(shapes), size, size), dtype=np.float32)
+    for name in set(shapes):
+        rows = np.array([shape == name for shape in shapes])
+        distance[rows] = _signed_distance(name, *np.broadcast_arrays(x[rows], y[rows]))
+    covered: np.ndarray = np.clip(0.5 - distance * radius[:, None, None] * size, 0, 1)
+    return covered
 
 
 def _signed_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ ELSEWHERE = {
 UNUSED = (
     "remove_unused_columns", "truncation_mode", "pad_to_multiple_of", "padding_free", "pad_token", "dataset_num_proc",
     "precompute_ref_log_probs", "precompute_ref_batch_size", "ld_alpha", "f_divergence_type", "f_alpha_divergence_coef",
-    "label_smoothing", "use_weighting", "discopop_tau", "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps",
+    "label_smoothing", "label_smoothing_factor", "use_weighting", "discopop_tau", "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps",
     "router_aux_loss_coef", "trust_remote_code", "resume_from_checkpoint", "do_train", "do_eval", "do_predict",
     "eval_strategy", "eval_steps", "eval_on_start", "load_best_model_at_end",
 )  # fmt: skip
@@ -69,6 +69,10 @@ def training_arguments(recipe: TrainRecipe) -> DPOConfig:
 
 
 def _checked(key: str, value: Any) -> Any:
+    if key == "hub_token":
+        raise RecipeError(
+            "`arguments.hub_token`: a recipe is saved and shown; set the environment variable HF_TOKEN instead"
+        )
     if key in ELSEWHERE:
         raise RecipeError(f"`arguments.{key}` is set by the recipe's `{ELSEWHERE[key]}`; write it there")
     if key in UNUSED:

@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from tpo_plugin.dataset.pairs import Row, load_pairs, missing_videos
 from tpo_plugin.errors import TPOError, VideoError
-from tpo_plugin.generators.base import Prompt
+from tpo_plugin.generators.base import Prompt, with_times
 from tpo_plugin.integrations.huggingface import prompt_text
 from tpo_plugin.options import FrameOptions, TrainRecipe
 from tpo_plugin.training.policies.hf import EncodedPair, collate, encode_pair, response_ids
-from tpo_plugin.video import VideoInfo, probe, read_frames, sample_times, time_instruction
+from tpo_plugin.video import VideoInfo, probe, read_frames, sample_times
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +49,8 @@ class TrainingPairs:
         return Prompt(frames, times, info.seconds, self._text(row))
 
     def _text(self, row: Row) -> str:
-        if not self.frames.time_instruction:
-            return row.prompt
         seconds = self.videos[row.video].seconds
-        return time_instruction(seconds, sample_times([(0.0, seconds)], self.frames)) + row.prompt
+        return with_times(row.prompt, seconds, sample_times([(0.0, seconds)], self.frames), self.frames)
 
     def _probe(self) -> dict[str, VideoInfo]:
         """Length and size of every video; TPOError if one is missing or no video."""
@@ -85,7 +83,7 @@ class TrainingPairs:
             info = self.videos[row.video]
             shape = (len(sample_times([(0.0, info.seconds)], self.frames)), info.height, info.width)
             text = len(tokens(prompt_text(processor, self._text(row)), add_special_tokens=False)["input_ids"])
-            responses = [response_ids(processor, row.prompt, response) for response in (row.chosen, row.rejected)]
+            responses = [response_ids(processor, response) for response in (row.chosen, row.rejected)]
             longest = max(map(len, responses))
             if shape not in video_tokens:
                 video_tokens[shape] = encode_pair(processor, self.prompt(index), [row.chosen]).length

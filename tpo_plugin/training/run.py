@@ -18,6 +18,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 
 from tpo_plugin import recipe as recipes
+from tpo_plugin.checks import at_least, check_frames, checkpoint_named
 from tpo_plugin.errors import RecipeError, TPOError
 from tpo_plugin.folders import checkpoint_digest, locked
 from tpo_plugin.integrations.huggingface import load_model, load_processor
@@ -26,6 +27,7 @@ from tpo_plugin.records import stable_id, write_json
 from tpo_plugin.training.arguments import training_arguments
 from tpo_plugin.training.data import PairCollator, TrainingPairs
 from tpo_plugin.training.hf_trainer import HFTemporalDPOTrainer
+from tpo_plugin.training.history import KeepHistory, save_history
 from tpo_plugin.training.policies.parts import check_trainable, lora_config, set_trainable
 from tpo_plugin.training.trainer import needs_reference
 
@@ -63,6 +65,10 @@ def train(recipe: TrainRecipe) -> Path:
 
 def check_recipe(recipe: TrainRecipe) -> None:
     """RecipeError for values that do not fit together."""
+    checkpoint_named("model", recipe.model)
+    check_frames(recipe.frames)
+    at_least("max_pairs", recipe.max_pairs, 1)
+    at_least("max_length", recipe.max_length, 1)
     check_trainable(recipe.trainable, recipe.lora)
     goal = recipe.objective
     if goal.dpo_alpha < 0 or goal.gamma < 0 or goal.beta <= 0 or goal.dpo_alpha == goal.gamma == 0:
@@ -93,6 +99,7 @@ def build_trainer(recipe: TrainRecipe, arguments: Any, pairs: TrainingPairs) -> 
         objective=recipe.objective,
         data_collator=PairCollator(pairs, processor, needs_reference(recipe.objective), recipe.max_length),
         peft_config=lora_config(model, recipe.lora, recipe.trainable) if recipe.lora else None,
+        callbacks=[KeepHistory()],
     )
 
 
@@ -111,7 +118,7 @@ def finish(trainer: HFTemporalDPOTrainer, output: Path, about: dict[str, Any]) -
     if not trainer.is_world_process_zero():
         return
     steps = trainer.state.global_step
-    write_json(output / "history.json", [entry for entry in trainer.state.log_history if "loss" in entry])
+    save_history(output, trainer.state)
     versions = {name: version(name) for name in ("tpo-plugin", "torch", "transformers", "trl", "peft")}
     write_json(output / "done.json", {"steps": steps, **about, "versions": versions})
     logger.info("trained %d steps in %.0f s, saved %s", steps, about["seconds"], output / "model")

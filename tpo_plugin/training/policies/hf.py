@@ -53,13 +53,13 @@ class Scores:
 
 def encode_pair(processor: Any, prompt: Prompt, responses: Sequence[str], kind: str = "") -> EncodedPair:
     """`prompt` with its responses (chosen, then rejected). The end of the turn belongs to the response."""
-    ids = tuple(response_ids(processor, prompt.text, response) for response in responses)
+    ids = tuple(response_ids(processor, response) for response in responses)
     return EncodedPair(dict(encode(processor, [prompt])), ids, kind)
 
 
-def response_ids(processor: Any, query: str, response: str) -> Tensor:
+def response_ids(processor: Any, response: str) -> Tensor:
     """Token ids (R,) of the response and the end of its turn."""
-    text = response_text(processor, query, response)
+    text = response_text(processor, response)
     return torch.tensor(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

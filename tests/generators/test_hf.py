@@ -1,0 +1,71 @@
+"""The in-process generator: the same texts whatever the batches, the order and what was asked before."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tpo_plugin.errors import TPOError
+from tpo_plugin.generators import Prompt, build_generator
+from tpo_plugin.options import GeneratorOptions
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> GeneratorOptions:
+    """An untrained tiny checkpoint: what it says is noise, but always the same noise."""
+    from tpo_plugin.tiny.model import build_model, build_processor
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    torch.manual_seed(0)
+    processor = build_processor()
+    build_model(processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return GeneratorOptions("hf", str(folder), dtype="float32", device="cpu", batch_size=3, max_new_tokens=6)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    """Different numbers of frames, different lengths of text."""
+    rng = np.random.default_rng(0)
+    return [
+        Prompt(
+            rng.integers(0, 255, (frames, 32, 32, 3), np.uint8), tuple(map(float, range(frames))), float(frames), text
+        )
+        for frames, text in [
+            (2, "What?"),
+            (5, "Who is it?"),
+            (2, "Where does it go when it is done?"),
+            (2, "x"),
+            (5, "y"),
+        ]
+    ]
+
+
+def test_batches_and_order_change_nothing(options: GeneratorOptions, prompts: list[Prompt]) -> None:
+    generator = build_generator(options, seed=0)
+    texts = asyncio.run(generator.generate(prompts))
+    assert len(set(texts)) > 1, "the prompts make a difference"
+    assert asyncio.run(generator.generate(prompts)) == texts
+    assert asyncio.run(generator.generate(prompts[::-1])) == texts[::-1]
+    single = build_generator(replace(options, batch_size=1), seed=0)
+    assert asyncio.run(single.generate(prompts)) == texts
+    assert asyncio.run(generator.generate([])) == []
+
+
+def test_sampling_is_seeded(options: GeneratorOptions, prompts: list[Prompt]) -> None:
+    warm = replace(options, temperature=1.0)
+    first = asyncio.run(build_generator(warm, seed=1).generate(prompts))
+    generator = build_generator(warm, seed=1)
+    asyncio.run(generator.generate(prompts[:2]))
+    assert asyncio.run(generator.generate(prompts)) == first, "whatever was asked before"
+    assert asyncio.run(build_generator(warm, seed=2).generate(prompts)) != first
+
+
+def test_missing_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(TPOError, match="no checkpoint folder at"):
+        build_generator(GeneratorOptions("hf", str(tmp_path / "missing")), 0)

@@ -1,0 +1,117 @@
+"""Recipes: what does not fit is named with the cure; what fits is saved and reads back as itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tpo_plugin import recipe
+from tpo_plugin.errors import RecipeError
+from tpo_plugin.options import CurateRecipe, TrainRecipe
+
+GOOD = "output: out\nvideos: {source: videos}\n"
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> CurateRecipe:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text, encoding="utf-8")
+    return recipe.load(CurateRecipe, file, overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("outptu: x\n", "unknown key `outptu`; did you mean `output`?"),
+        (GOOD + "frames: {fsp: 1}\n", "unknown key `frames.fsp`; did you mean `frames.fps`?"),
+        (
+            GOOD + "responses: {server: {base_ulr: x}}\n",
+            "`responses.server.base_ulr`; did you mean `responses.server.base_url`",
+        ),
+        (GOOD + "llm: {key: sk-1}\n", "unknown key `llm.key`; did you mean `llm.key_env`?"),
+        (GOOD + "zzz: 1\n", "unknown key `zzz`"),
+        (GOOD + "1: 1\n", "unknown key `1`"),
+        ("output: out\n", "videos"),
+        (GOOD + "frames: 3\n", "`frames` must be FrameOptions, not 3"),
+        (GOOD + "frames: {fps: fast}\n", "`frames.fps` must be float, not 'fast'"),
+        (GOOD + "frames: {max: 1.5}\n", "`frames.max` must be int, not 1.5"),
+        (GOOD + "frames: {max: true}\n", "`frames.max` must be int, not True"),
+        (GOOD + "max_pairs: false\n", "`max_pairs` must be int | None, not False"),
+        (GOOD + "frames: {fps: true}\n", "`frames.fps` must be float, not True"),
+        (GOOD + "responses: {type: vllm}\n", "`responses.type` must be one of hf, server, not 'vllm'"),
+        (GOOD + "filters: {use: judge}\n", "`filters.use` must be a list of str, not 'judge'"),
+        (GOOD + "queries: {ratio: {localized: many}}\n", "queries.ratio"),
+        (GOOD + "queries: {ratio: [5, 5]}\n", "`queries.ratio` must be"),
+        ("- a\n- b\n", "must hold `key: value` lines, it holds list"),
+        ("", "must hold `key: value` lines, it holds NoneType"),
+        ("a: [1\n", "is not readable YAML"),
+        ("a: \x00\n", "is not readable YAML"),
+    ],
+)
+def test_what_does_not_fit(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(tmp_path, text)
+    assert says in str(caught.value)
+    assert "recipe.yaml" in str(caught.value)
+
+
+def test_overrides(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path,
+        GOOD,
+        "frames.fps=2",
+        "responses.server.model=m=1",
+        "filters.use=[length]",
+        "videos.source=a b",
+        "seed=7",
+    )
+    assert (loaded.frames.fps, loaded.responses.server.model, loaded.seed) == (2.0, "m=1", 7)
+    assert (loaded.filters.use, loaded.videos.source) == (("length",), "a b")
+    assert load(tmp_path, GOOD, "max_pairs=").max_pairs is None
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("frames.fps", "an override is written key=value"),
+        ("frames.fsp=1", "did you mean `frames.fps`"),
+        ("output.x=1", "`output` is not a section"),
+        ("seed=[1", "the value of the override 'seed=[1' is not YAML"),
+        ("seed=x", "`seed` must be int, not 'x'"),
+        ("=1", "unknown key ``"),
+    ],
+)
+def test_bad_override(tmp_path: Path, override: str, says: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(tmp_path, GOOD, override)
+    assert says in str(caught.value)
+
+
+def test_missing_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no recipe at nowhere\.yaml"):
+        recipe.load(CurateRecipe, "nowhere.yaml")
+    with pytest.raises(RecipeError, match="not readable YAML"):
+        recipe.load(CurateRecipe, tmp_path)
+
+
+def test_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_bytes(b"output: \xff\n")
+    with pytest.raises(RecipeError, match="not readable YAML"):
+        recipe.load(CurateRecipe, tmp_path / "r.yaml")
+
+
+def test_shipped_recipe_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert recipe.load(CurateRecipe, "tiny/curate", ("output=x",)).output == "x"
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "curate").write_text(GOOD)
+    assert recipe.load(CurateRecipe, "tiny/curate").output == "out", "a file of one's own comes first"
+
+
+def test_saved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
+    loaded = load(tmp_path, GOOD, "frames.fps=0.1", "videos.source=日本 'x'", "filters.use=[length, identical]")
+    recipe.save(loaded, tmp_path / "saved")
+    assert recipe.load(CurateRecipe, tmp_path / "saved" / "recipe.yaml") == loaded
+    train = recipe.parse(TrainRecipe, {"model": "m", "data": "d", "output": "o", "lora": {"r": 8}})
+    recipe.save(train, tmp_path / "saved")
+    assert recipe.load(TrainRecipe, tmp_path / "saved" / "recipe.yaml") == train
