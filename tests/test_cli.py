@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tpo_plugin.cli import main
+from tpo_plugin.video import write_video
 
 HEAVY = ("torch", "transformers", "trl", "numpy", "av", "openai", "datasets", "lmms_eval", "PIL", "pandas")
 
@@ -98,6 +100,38 @@ def test_an_error_is_one_line_and_exit_status_1(
     assert len(last) == 1
     assert last[0].startswith("tpo: ")
     assert says in last[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "extras"),
+    [
+        ("train", "torch", "hf"),
+        ("train", "trl", "hf"),
+        ("train", "peft", "hf"),
+        ("curate", "transformers", "hf"),
+        ("evaluate", "torch", "hf,lmms"),
+    ],
+)
+def test_a_missing_extra_is_named(tmp_path: Path, command: str, package: str, extras: str) -> None:
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "one.mp4", np.zeros((8, 32, 32, 3), np.uint8), 4)
+    local = {"base_url": "http://127.0.0.1:9/v1"}
+    plain = {
+        "curate": {"output": "out", "videos": {"source": "videos"}, "responses": {"model": "a/b"}, "llm": local},
+        "train": {"output": "out", "model": "a/b", "data": "pairs"},
+        "evaluate": {"output": "out", "models": {"base": "a/b"}},
+    }[command]
+    (tmp_path / "r.yaml").write_text(json.dumps(plain))
+    code = f"import sys; sys.modules[{package!r}] = None; from tpo_plugin.cli import main; sys.exit(main())"
+    run = subprocess.run(
+        [sys.executable, "-c", code, command, "r.yaml"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (run.returncode, run.stdout) == (1, ""), run.stderr
+    last = run.stderr.splitlines()[-1]
+    assert "Traceback" not in run.stderr
+    assert last.startswith("tpo: ")
+    assert package in last
+    assert last.endswith(f"pip install 'tpo-plugin[{extras}]'")
 
 
 def test_curate_prints_the_funnel(tiny_videos: Path, tiny_server: str, tmp_path: Path) -> None:

@@ -31,12 +31,12 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_KEY", KEY)
 
 
-def ask(base_url: str, folder: Path, count: int = 1, usage: Usage | None = None, **options: Any) -> list[Reply]:
+def ask(base_url: str, folder: Path, count: int = 1, kind: str = "", **options: Any) -> list[Reply]:
     """The replies to `count` different messages, asked together."""
     server = ServerOptions(**{"base_url": base_url, "model": "m", "key_env": "TEST_KEY", "retries": 0, **options})
 
     async def run() -> list[Reply]:
-        client = ChatClient(server, folder / "cache.sqlite", usage)
+        client = ChatClient(server, folder / "cache.sqlite", kind)
         try:
             return await asyncio.gather(
                 *(
@@ -48,6 +48,14 @@ def ask(base_url: str, folder: Path, count: int = 1, usage: Usage | None = None,
             await client.close()
 
     return asyncio.run(run())
+
+
+def usage(folder: Path) -> Usage:
+    """What all clients of the folder's cache have used."""
+    client = ChatClient(ServerOptions(), folder / "cache.sqlite")
+    used = client.usage()
+    asyncio.run(client.close())
+    return used
 
 
 def status(code: int, **headers: str) -> Fault:
@@ -183,16 +191,49 @@ def test_passing_faults_are_tried_again(faults, tmp_path: Path) -> None:
 
 
 def test_cache_asks_once_and_counts(faults, tmp_path: Path) -> None:
-    usage = Usage()
-    first = ask(faults.base_url, tmp_path, 3, usage, price_in=1000.0)
-    again = ask(faults.base_url, tmp_path, 3, usage)
+    assert usage(tmp_path) == Usage()
+    first = ask(faults.base_url, tmp_path, 3, price_in=1000.0)
+    again = ask(faults.base_url, tmp_path, 3, "another kind")
     assert first == again
     assert len(faults.requests) == 3
-    assert (usage.calls, usage.cached) == (3, 3)
-    assert usage.tokens_in > 0
-    assert usage.cost == pytest.approx(usage.tokens_in / 1000)
-    ask(faults.base_url, tmp_path, 3, usage, model="another")
+    used = usage(tmp_path)
+    assert (used.calls, used.cached) == (3, 3)
+    assert used.tokens_in > 0
+    assert used.cost == pytest.approx(used.tokens_in / 1000)
+    ask(faults.base_url, tmp_path, 3, model="another")
     assert len(faults.requests) == 6, "another model is another question"
+    assert (usage(tmp_path).calls, usage(tmp_path).tokens_in) == (6, 2 * used.tokens_in)
+
+
+def test_rejected_request_is_not_remembered(faults, tmp_path: Path) -> None:
+    faults.fault = status(400)
+    assert ask(faults.base_url, tmp_path) == [Reply("", "rejected_request")]
+    assert usage(tmp_path) == Usage()
+    faults.fault = lambda handler, number: False
+    assert ask(faults.base_url, tmp_path)[0].problem is None
+
+
+def test_server_that_rejects_everything(faults, tmp_path: Path) -> None:
+    faults.fault = lambda handler, number: (
+        faults.send(handler, 400, '{"error": {"message": "at most 1 image"}}') or True
+    )
+    with pytest.raises(ServerError, match=r"rejects every request so far \(.*at most 1 image.*Mend what it names"):
+        ask(faults.base_url, tmp_path, 20)
+    assert len(faults.requests) == 3
+    # What one kind of requests was answered says nothing of another; what was answered in an earlier run counts.
+    faults.fault = lambda handler, number: False
+    ask(faults.base_url, tmp_path, 1, "text")
+    faults.fault = status(422)
+    with pytest.raises(ServerError, match="rejects every request so far"):
+        ask(faults.base_url, tmp_path, 9, "images")
+    replies = ask(faults.base_url, tmp_path, 9, "text")
+    assert [reply.problem for reply in replies] == [None] + 8 * ["rejected_request"]
+
+
+def test_single_rejected_requests_cost_themselves(faults, tmp_path: Path) -> None:
+    faults.fault = lambda handler, number: number in (1, 2, 4, 5) and status(400)(handler, number)
+    replies = ask(faults.base_url, tmp_path, 8, concurrency=1)
+    assert [index for index, reply in enumerate(replies, 1) if reply.problem] == [1, 2, 4, 5]
 
 
 def test_concurrency_is_bounded(faults, tmp_path: Path) -> None:

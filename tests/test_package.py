@@ -1,4 +1,4 @@
-"""What a wheel holds, and what importing the package costs."""
+"""What a wheel holds, and what it asks for."""
 
 from __future__ import annotations
 

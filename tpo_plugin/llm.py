@@ -11,7 +11,9 @@ import json
 import logging
 import os
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from tpo_plugin.errors import ServerError, TPOError
 from tpo_plugin.options import ServerOptions
 
 logger = logging.getLogger(__name__)
+REJECTED = "rejected_request"
+MOST_REJECTED = 3  # so many rejected requests before the first answer are no longer the requests' fault
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Reply:
 
 @dataclass
 class Usage:
-    """Calls and tokens of one run; `cost` is an estimate from the recipe's prices."""
+    """Calls and tokens; `cost` is an estimate from the recipe's prices."""
 
     calls: int = 0
     cached: int = 0
@@ -44,14 +48,16 @@ class Usage:
 class ChatClient:
     """One server and model. Replies are kept in `cache` (sqlite) under model, messages and parameters.
 
-    Raises ServerError where going on is pointless: no connection, key refused, no such model, no chat completions.
+    Raises ServerError where going on is pointless: no connection, key refused, no such model, no chat completions, or the first
+    requests of this `kind` (what they have in common, such as the recipe parts that make them) are all rejected. A request that is
+    rejected later costs itself only, and is not remembered. Until one of a kind was answered, they are sent one by one.
     """
 
-    def __init__(self, options: ServerOptions, cache: Path, usage: Usage | None = None) -> None:
+    def __init__(self, options: ServerOptions, cache: Path, kind: str = "") -> None:
         from openai import AsyncOpenAI
 
         self.options = options
-        self.usage = usage if usage is not None else Usage()
+        self.kind = kind
         self._key = os.environ.get(options.key_env, "").strip()
         self._client = AsyncOpenAI(
             api_key=self._key or "not-needed",
@@ -59,12 +65,18 @@ class ChatClient:
             timeout=options.timeout,
             max_retries=options.retries,
         )
-        self._slots = asyncio.Semaphore(options.concurrency)
         cache.parent.mkdir(parents=True, exist_ok=True)
         self._cache_path, self._cache = cache, sqlite3.connect(cache)
         self._sql("PRAGMA journal_mode=WAL")
         self._sql("PRAGMA synchronous=NORMAL")
         self._sql("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text TEXT, problem TEXT)")
+        self._sql(
+            "CREATE TABLE IF NOT EXISTS usage (kind TEXT PRIMARY KEY, calls INTEGER, cached INTEGER, "
+            "tokens_in INTEGER, tokens_out INTEGER, cost REAL)"
+        )
+        self._rejected = 0
+        self._answered = self._sql("SELECT 1 FROM usage WHERE kind = ? AND calls > 0", kind) is not None
+        self._slots = asyncio.Semaphore(options.concurrency if self._answered else 1)
 
     def check_key(self) -> None:
         """ServerError if the server is one that needs a key and there is none, or if the key cannot be one."""
@@ -81,32 +93,60 @@ class ChatClient:
         await self._client.close()
         self._cache.close()
 
+    def usage(self) -> Usage:
+        """Calls and tokens of all clients that ever shared this cache."""
+        row = self._sql("SELECT SUM(calls), SUM(cached), SUM(tokens_in), SUM(tokens_out), SUM(cost) FROM usage")
+        return Usage(*(value or 0 for value in row))
+
     async def complete(self, messages: list[dict[str, Any]], **parameters: Any) -> Reply:
         """The reply to `messages` (OpenAI chat form), from the cache if it was asked before."""
         asked = json.dumps([self.options.model, messages, parameters], sort_keys=True, ensure_ascii=False)
         key = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
         row = self._sql("SELECT text, problem FROM replies WHERE key = ?", key)
         if row:
-            self.usage.cached += 1
+            with self._transaction() as cache:
+                self._count(cache, Usage(cached=1))
             return Reply(*row)
         self.check_key()
         async with self._slots:
-            reply = await self._ask(messages, parameters)
-        self._sql("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", key, reply.text, reply.problem)
+            reply, used = await self._ask(messages, parameters)
+        if reply.problem == REJECTED:
+            return reply
+        with self._transaction() as cache:
+            cache.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", (key, reply.text, reply.problem))
+            self._count(cache, used)
+        if not self._answered:
+            self._answered = True
+            for _ in range(self.options.concurrency - 1):
+                self._slots.release()
         return reply
 
     def _sql(self, statement: str, *values: Any) -> Any:
         """The first row that a statement gives, None if none; its changes are committed."""
+        with self._transaction() as cache:
+            return cache.execute(statement, values).fetchone()
+
+    def _count(self, cache: sqlite3.Connection, used: Usage) -> None:
+        cache.execute(
+            "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind) DO UPDATE SET calls = calls + excluded.calls, "
+            "cached = cached + excluded.cached, tokens_in = tokens_in + excluded.tokens_in, "
+            "tokens_out = tokens_out + excluded.tokens_out, cost = cost + excluded.cost",
+            (self.kind, *astuple(used)),
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """The cache; changes are committed together at the end."""
         try:
             with self._cache:
-                return self._cache.execute(statement, values).fetchone()
+                yield self._cache
         except sqlite3.Error as error:
             raise TPOError(
                 f"the cache of replies {self._cache_path} cannot be used: {error}. Free some space or, if the file is damaged, "
                 "delete it; then run the same command again to continue."
             ) from None
 
-    async def _ask(self, messages: list[dict[str, Any]], parameters: dict[str, Any]) -> Reply:
+    async def _ask(self, messages: list[dict[str, Any]], parameters: dict[str, Any]) -> tuple[Reply, Usage]:
         import openai
 
         for attempt in range(self.options.retries + 1):
@@ -119,7 +159,14 @@ class ChatClient:
                 return self._read(answer)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 logger.warning("the server rejects a request: %s", self._safe(error))
-                return Reply("", "rejected_request")
+                self._rejected += 1
+                if not self._answered and self._rejected >= MOST_REJECTED:
+                    raise self._error(
+                        "rejects every request so far",
+                        error,
+                        "Mend what it names, in the recipe (model, frames, tokens, sampling) or in the server's settings. ",
+                    ) from None
+                return Reply("", REJECTED), Usage()
             except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
                 raise self._error(f"refuses the key in {self.options.key_env}", error) from None
             except openai.NotFoundError as error:
@@ -138,29 +185,24 @@ class ChatClient:
                 await asyncio.sleep(min(8.0, 0.25 * 2**attempt))
         raise AssertionError("unreachable")
 
-    def _read(self, answer: Any) -> Reply:
-        choice = answer.choices[0]
-        self.usage.calls += 1
+    def _read(self, answer: Any) -> tuple[Reply, Usage]:
+        choice, used = answer.choices[0], Usage(calls=1)
         if answer.usage is not None:
-            self.usage.tokens_in += answer.usage.prompt_tokens
-            self.usage.tokens_out += answer.usage.completion_tokens
-            self.usage.cost += (
-                answer.usage.prompt_tokens * self.options.price_in
-                + answer.usage.completion_tokens * self.options.price_out
-            ) / 1e6
+            used.tokens_in, used.tokens_out = answer.usage.prompt_tokens, answer.usage.completion_tokens
+            used.cost = (used.tokens_in * self.options.price_in + used.tokens_out * self.options.price_out) / 1e6
         if getattr(choice.message, "refusal", None) or choice.finish_reason == "content_filter":
-            return Reply("", "refused")
+            return Reply("", "refused"), used
         text = (choice.message.content or "").strip()
         if not text:
-            return Reply("", "empty_reply")
-        return Reply(text, "cut_off" if choice.finish_reason == "length" else None)
+            return Reply("", "empty_reply"), used
+        return Reply(text, "cut_off" if choice.finish_reason == "length" else None), used
 
     def _safe(self, error: Exception) -> str:
         text = str(error)
         return (text.replace(self._key, "***") if self._key else text)[:300]
 
-    def _error(self, what: str, error: Exception) -> ServerError:
+    def _error(self, what: str, error: Exception, cure: str = "") -> ServerError:
         return ServerError(
-            f"the server at {self.options.base_url} {what} ({self._safe(error)}). "
+            f"the server at {self.options.base_url} {what} ({self._safe(error)}). {cure}"
             "Nothing is lost: run the same command again to continue."
         )

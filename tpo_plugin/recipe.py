@@ -18,6 +18,7 @@ from tpo_plugin.errors import RecipeError
 from tpo_plugin.records import write_text
 
 R = TypeVar("R")
+NONE = ("", "null", "~")  # as YAML writes it
 
 
 def load(kind: type[R], path: str | Path, overrides: tuple[str, ...] = ()) -> R:
@@ -32,7 +33,7 @@ def load(kind: type[R], path: str | Path, overrides: tuple[str, ...] = ()) -> R:
     if not isinstance(data, dict):
         raise RecipeError(f"{path} must hold `key: value` lines, it holds {type(data).__name__}")
     for override in overrides:
-        _override(data, override)
+        _override(kind, data, override)
     return parse(kind, data, str(path))
 
 
@@ -79,7 +80,8 @@ def _lists(value: Any) -> Any:
     return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _override(data: dict[str, Any], override: str) -> None:
+def _override(kind: Any, data: dict[str, Any], override: str) -> None:
+    """Set one value. Where the recipe has a text, the override's text is taken as it is written; elsewhere it is YAML."""
     key, equals, text = override.partition("=")
     if not equals:
         raise RecipeError(f"an override is written key=value, not {override!r}")
@@ -89,10 +91,25 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise RecipeError(f"cannot set {key}: `{parent}` is not a section")
         data = inner
+    hint = _hint(kind, key.split("."))
+    if hint in (str, str | None):
+        data[last] = None if hint is not str and text.strip() in NONE else text
+        return
     try:
         data[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"the value of the override {override!r} is not YAML: {error}") from None
+
+
+def _hint(kind: Any, names: list[str]) -> Any:
+    """The type of the field at a path of names from the recipe class `kind`, None if there is no such field."""
+    for name in names:
+        if is_dataclass(kind):
+            hint = get_type_hints(kind).get(name)
+        else:
+            hint = get_args(kind)[1] if get_origin(kind) is dict else None
+        kind = _section(hint) or hint
+    return kind
 
 
 def _section(hint: Any) -> Any:

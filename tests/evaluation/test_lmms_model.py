@@ -54,7 +54,7 @@ def test_answers_are_those_of_curation(model, checkpoint, questions):
         prompts.append(Prompt(read_frames(video, times, FRAMES.max_side), times, seconds, text))
     assert {len(prompt.times) for prompt in prompts} == {2, 10}
     answers = model.generate_until(requests_for(model, questions))
-    assert answers == generator.generate_now(prompts)
+    assert answers == [reply.text for reply in generator.generate_now(prompts)]
     assert any(answers)
 
 

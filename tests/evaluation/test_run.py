@@ -7,12 +7,14 @@ import shutil
 from collections import Counter
 
 import pytest
+from peft import LoraConfig, get_peft_model
 
 from tpo_plugin.errors import EvaluationError, RecipeError, TPOError
 from tpo_plugin.evaluation.data import read_benchmark
 from tpo_plugin.evaluation.results import read_task
 from tpo_plugin.evaluation.run import evaluate
-from tpo_plugin.folders import checkpoint_digest
+from tpo_plugin.folders import adapter_base
+from tpo_plugin.integrations.huggingface import load_model, load_processor
 from tpo_plugin.options import EvaluateRecipe, FrameOptions
 from tpo_plugin.records import read_jsonl, write_json, write_jsonl
 from tpo_plugin.tiny.questions import LETTERS, with_options
@@ -152,16 +154,26 @@ def test_missing_data_is_named(benchmark_folder, checkpoint, tmp_path):
         evaluate(recipe(tmp_path / "data", checkpoint, tmp_path / "out"))
 
 
-def test_weights_decide_the_digest(checkpoint, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(checkpoint, copy)
-    assert checkpoint_digest(str(copy)) == checkpoint_digest(str(checkpoint))
-    weights = copy / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    assert checkpoint_digest(str(copy)) != checkpoint_digest(str(checkpoint))
-    assert checkpoint_digest("owner/name") == "owner/name"
+def test_a_group_is_told_to_be_written_as_its_tasks(written):
+    """As lmms-eval writes a group: a result, but neither a configuration nor samples."""
+    file = next(written.rglob("*_results.json"))
+    results = json.loads(file.read_text())
+    results["results"]["mlvu"] = {"mlvu_percetion_score,none": 50.0, "alias": "mlvu"}
+    write_json(file, {**results, "group_subtasks": {"mlvu": ["mlvu_dev", "mlvu_test"]}})
+    with pytest.raises(EvaluationError, match="write its tasks into `tasks`: mlvu_dev, mlvu_test"):
+        read_task(written, "mlvu")
+
+
+def test_an_adapter_whose_base_is_a_relative_path(benchmark_folder, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(checkpoint, "base")
+    adapted = get_peft_model(load_model("base"), LoraConfig(r=2, target_modules=["q_proj"]))
+    adapted.save_pretrained("adapter")
+    load_processor("base").save_pretrained("adapter")
+    assert adapter_base("adapter") == "base"
+    of_adapter = {"models": {"lora": "adapter"}, "tasks": ("mlvu_dev",)}
+    output = evaluate(recipe(benchmark_folder, checkpoint, "out", **of_adapter))
+    assert len(list(read_jsonl(output / "lora" / "answers.jsonl"))) == 3
 
 
 @pytest.mark.parametrize(
@@ -169,7 +181,7 @@ def test_weights_decide_the_digest(checkpoint, tmp_path):
     [
         ({"models": {}}, RecipeError, "at least one entry in `models`"),
         ({"models": {"a/b": "x"}}, RecipeError, "label 'a/b' becomes a folder"),
-        ({"batch_size": 0}, RecipeError, "`batch_size` must be at least 1"),
+        ({"batch_size": 0}, RecipeError, "`batch_size` must be 1 or more"),
         ({"expect": {"other": 1}}, RecipeError, "`expect` names other"),
         ({"models": {"base": "runs/missing/model"}}, TPOError, "no checkpoint folder at runs/missing/model"),
         ({"models": {"base": "a,b"}}, RecipeError, "no comma"),

@@ -12,6 +12,8 @@ import torch
 
 from tpo_plugin.errors import TPOError
 from tpo_plugin.generators import Prompt, build_generator
+from tpo_plugin.generators.hf import HFGenerator
+from tpo_plugin.integrations.huggingface import encode
 from tpo_plugin.options import GeneratorOptions
 
 
@@ -55,6 +57,25 @@ def test_batches_and_order_change_nothing(options: GeneratorOptions, prompts: li
     single = build_generator(replace(options, batch_size=1), seed=0)
     assert asyncio.run(single.generate(prompts)) == texts
     assert asyncio.run(generator.generate([])) == []
+
+
+def test_a_text_without_its_end_is_cut_off(options: GeneratorOptions, prompts: list[Prompt]) -> None:
+    generator = HFGenerator(options, seed=0)
+    assert {reply.problem for reply in generator.generate_now(prompts)} == {"cut_off"}, "noise has no end"
+    written = []
+    for prompt in prompts:
+        inputs = encode(generator.processor, [prompt])
+        output = generator.model.generate(**inputs, max_new_tokens=options.max_new_tokens, do_sample=False)
+        written.append(output[0, inputs["input_ids"].shape[1] :].tolist())
+    # What one of them says, but not the first thing that any says, is the end from now on.
+    end = next(
+        token
+        for token in {token for ids in written for token in ids}
+        if 0 < sum(token in ids for ids in written) < len(written) and token not in [ids[0] for ids in written]
+    )
+    generator.model.generation_config.eos_token_id = [end, generator.processor.tokenizer.pad_token_id]
+    problems = [reply.problem for reply in generator.generate_now(prompts)]
+    assert problems == [None if end in ids else "cut_off" for ids in written]
 
 
 def test_sampling_is_seeded(options: GeneratorOptions, prompts: list[Prompt]) -> None:

@@ -62,25 +62,28 @@ def test_request(faults, tmp_path: Path) -> None:
         assert np.abs(sent.astype(int) - frame).mean() < 4, "JPEG loses a little, no more"
 
 
-def test_nothing_said_and_refused(faults, tmp_path: Path) -> None:
+def test_problems_are_the_servers(faults, tmp_path: Path) -> None:
     def fault(handler, number: int) -> bool:
         text = read_request(json.loads(faults.requests[number - 1]))[0]
         reply = completion("", 1)
         if text == "refuse":
             reply["choices"][0]["message"] = {"role": "assistant", "content": None, "refusal": "no"}
-        if text in ("refuse", "nothing"):
+        if text == "long":
+            reply["choices"][0] |= {"finish_reason": "length", "message": {"role": "assistant", "content": "A star mo"}}
+        if text in ("refuse", "nothing", "long"):
             faults.send(handler, 200, json.dumps(reply))
         if text == "reject":
             faults.send(handler, 400, "{}")
-        return text in ("refuse", "nothing", "reject")
+        return text in ("refuse", "nothing", "reject", "long")
 
     faults.fault = fault
-    replies = generate(faults.base_url, tmp_path, [prompt(text) for text in ("refuse", "Hello?", "nothing", "reject")])
-    assert replies == [
+    asked = ("refuse", "Hello?", "nothing", "reject", "long")
+    assert generate(faults.base_url, tmp_path, [prompt(text) for text in asked]) == [
         Reply("", "refused"),
         Reply("On a red background a star moves left."),
         Reply("", "empty_reply"),
         Reply("", "rejected_request"),
+        Reply("A star mo", "cut_off"),
     ]
 
 

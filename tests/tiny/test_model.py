@@ -37,7 +37,7 @@ def accuracy(checkpoint: str, scenes: int, frames: int, videos: int = 24) -> flo
             if asked is not None:
                 prompts.append(Prompt(pictures, times, duration(drawn), asked.text))
                 answers.append(asked.answer)
-    given = generator.generate_now(prompts)
+    given = [reply.text for reply in generator.generate_now(prompts)]
     return mean(questions.same_answer(one, other) for one, other in zip(given, answers))
 
 

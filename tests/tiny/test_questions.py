@@ -45,7 +45,7 @@ SCENES = [
         ("Which background comes first, pink or cyan?", None),
         ("How many times is a star shown?", "two"),
         ("How many times is a circle shown?", "zero"),
-        ("List the shapes in order.", "star on red, ring on blue, star on pink, cross on gray"),
+        ("List the shapes in order.", "red star, blue ring, pink star, gray cross"),
         ("Why is the star red?", None),
     ],
 )

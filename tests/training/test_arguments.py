@@ -38,9 +38,16 @@ def test_a_field_that_the_recipe_sets_elsewhere_says_where(make_recipe, field, p
         training_arguments(make_recipe(arguments={field: 1}))
 
 
-def test_a_field_without_effect_is_refused(make_recipe):
-    with pytest.raises(RecipeError, match=r"`arguments.label_smoothing` has no effect"):
-        training_arguments(make_recipe(arguments={"label_smoothing": 0.1}))
+@pytest.mark.parametrize("field", ["label_smoothing", "label_smoothing_factor"])
+def test_a_field_without_effect_is_refused(make_recipe, field):
+    with pytest.raises(RecipeError, match=rf"`arguments.{field}` has no effect"):
+        training_arguments(make_recipe(arguments={field: 0.1}))
+
+
+def test_a_token_has_no_place_in_a_recipe(make_recipe):
+    with pytest.raises(RecipeError, match="environment variable HF_TOKEN") as caught:
+        training_arguments(make_recipe(arguments={"hub_token": "hf_s3cret"}))
+    assert "s3cret" not in str(caught.value)
 
 
 def test_numbers_as_yaml_reads_them(make_recipe):

@@ -23,6 +23,8 @@ from tpo_plugin import recipe as recipes
 from tpo_plugin.errors import RecipeError, TPOError
 from tpo_plugin.integrations.huggingface import load_model, load_processor
 from tpo_plugin.options import LoraOptions, ObjectiveOptions
+from tpo_plugin.report.training import load
+from tpo_plugin.training import run
 from tpo_plugin.training.run import last_checkpoint, train
 
 # Two epochs of four steps, so that a stop falls into either.
@@ -96,6 +98,24 @@ def test_a_continued_lora_run_is_the_unbroken_run(make_recipe, tmp_path):
     forget_after(output, 4)
     train(recipe)
     assert_same(outcome(output), unbroken)
+
+
+def test_a_stopped_run_has_its_history_up_to_the_last_checkpoint(make_recipe, tmp_path, monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stop(trainer, *rest):
+        assert trainer.state.global_step == 8
+        raise Stopped
+
+    monkeypatch.setattr(run, "finish", stop)
+    with pytest.raises(Stopped):
+        train(make_recipe(arguments={**EVERY_TWO, "save_steps": 3}))
+    checkpoints = sorted(folder.name for folder in (tmp_path / "out").glob("checkpoint-*"))
+    assert checkpoints == ["checkpoint-3", "checkpoint-6", "checkpoint-8"]
+    reported = load("tpo", tmp_path / "out")
+    assert not reported.finished
+    assert [step for step, _ in reported.values("loss")] == list(range(1, 9))
 
 
 @pytest.mark.parametrize(

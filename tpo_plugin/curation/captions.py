@@ -6,21 +6,34 @@ import numpy as np
 
 from tpo_plugin.curation.templates import template
 from tpo_plugin.generators import Prompt
-from tpo_plugin.options import FrameOptions
-from tpo_plugin.records import Segment, Video
+from tpo_plugin.options import CurateRecipe, FrameOptions
+from tpo_plugin.records import Query, Segment, Video
 from tpo_plugin.video import sample_times
 
 CaptionCall = tuple[str, tuple[float, ...]]  # whose captions it adds to (a segment's id, or WHOLE), times of its frames
 WHOLE = "whole"  # the key of the whole video's captions beside the segments' ids
 
+BLIND_FILTERS = {"identical", "length"}  # those that do not look at a pair's captions
 
-def clips_to_caption(video: Video, segments: list[Segment], frames: FrameOptions, per_call: int) -> list[CaptionCall]:
-    """The calls that caption the whole video and each segment, `per_call` frames each."""
-    spans = [(WHOLE, (0.0, video.seconds)), *((segment.id, segment.span) for segment in segments)]
+
+def wanted(recipe: CurateRecipe) -> bool:
+    """Whether anything in the recipe reads captions: the query writer, the judge, a filter of a third party."""
+    return recipe.queries.source == "llm" or not BLIND_FILTERS.issuperset(recipe.filters.use)
+
+
+def owner(segment: Segment | None) -> str:
+    """Whose captions belong to a query about this segment (None: about the whole video)."""
+    return segment.id if segment else WHOLE
+
+
+def clips_to_caption(video: Video, queries: list[Query], frames: FrameOptions, per_call: int) -> list[CaptionCall]:
+    """The calls that caption what the queries are about (the whole video, segments), `per_call` frames each."""
+    whole = (0.0, video.seconds)
+    spans = {owner(query.segment): query.segment.span if query.segment else whole for query in queries}
     calls = []
-    for owner, span in spans:
+    for name, span in spans.items():
         times = sample_times([span], frames)
-        calls += [(owner, times[start : start + per_call]) for start in range(0, len(times), per_call)]
+        calls += [(name, times[start : start + per_call]) for start in range(0, len(times), per_call)]
     return calls
 
 
@@ -32,7 +45,7 @@ def caption_prompt(frames: np.ndarray, times: tuple[float, ...], fps: float) -> 
 def join_captions(calls: list[CaptionCall], texts: list[str]) -> dict[str, str]:
     """The captions of each owner as lines with their times; '' for an owner with an empty caption among them."""
     lines: dict[str, list[str]] = {}
-    failed = {owner for (owner, _), text in zip(calls, texts) if not text}
-    for (owner, times), text in zip(calls, texts):
-        lines.setdefault(owner, []).append(f"[{times[0]:.1f} s] {' '.join(text.split())}")
-    return {owner: "" if owner in failed else "\n".join(rows) for owner, rows in lines.items()}
+    failed = {name for (name, _), text in zip(calls, texts) if not text}
+    for (name, times), text in zip(calls, texts):
+        lines.setdefault(name, []).append(f"[{times[0]:.1f} s] {' '.join(text.split())}")
+    return {name: "" if name in failed else "\n".join(rows) for name, rows in lines.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from tpo_plugin.curation.captions import wanted
 from tpo_plugin.curation.templates import task_texts, template
 from tpo_plugin.folders import checkpoint_digest
 from tpo_plugin.options import CurateRecipe, GeneratorOptions
@@ -16,19 +17,11 @@ def stage_ids(recipe: CurateRecipe) -> dict[str, str]:
 
     Where things run (addresses, devices, batch sizes, concurrency) does not count.
     """
-    queries = asdict(recipe.queries)
-    queries.pop("qa")  # the questions themselves are part of each video's key
-    texts = {name: template(name) for name in ("query_localized", "query_comprehensive")}
     parts: dict[str, Any] = {
         "probe": [],
         "segment": [asdict(recipe.segments), recipe.seed, bool(recipe.queries.ratio.get("localized"))],
-        "caption": [
-            asdict(recipe.frames),
-            _generator_id(recipe.captions.generator),
-            recipe.captions.frames_per_call,
-            template("caption"),
-        ],
-        "query": [queries, recipe.llm.model, texts, task_texts()],
+        "caption": [asdict(recipe.frames), _caption_id(recipe)],
+        "query": _query_id(recipe),
         "respond": [_generator_id(recipe.responses), asdict(recipe.perturbations)],
         "filter": [asdict(recipe.filters), recipe.llm.model, template("judge")],
     }
@@ -37,6 +30,22 @@ def stage_ids(recipe: CurateRecipe) -> dict[str, str]:
         chain = stable_id(chain, stage, part)
         ids[stage] = chain
     return ids
+
+
+def _caption_id(recipe: CurateRecipe) -> list[Any] | None:
+    if not wanted(recipe):
+        return None
+    captions = recipe.captions
+    return [_generator_id(captions.generator), captions.frames_per_call, template("caption")]
+
+
+def _query_id(recipe: CurateRecipe) -> list[Any]:
+    if recipe.queries.source == "qa":  # the questions themselves are part of each video's key
+        return ["qa", recipe.queries.per_video]
+    texts = {name: template(name) for name in ("query_localized", "query_comprehensive")}
+    queries = asdict(recipe.queries)
+    queries.pop("qa")
+    return [queries, recipe.llm.model, texts, task_texts()]
 
 
 def _generator_id(options: GeneratorOptions) -> list[Any]:

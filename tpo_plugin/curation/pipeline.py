@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,19 @@ from tpo_plugin.curation.filters import find_filter
 from tpo_plugin.curation.funnel import Funnel
 from tpo_plugin.curation.identity import stage_ids
 from tpo_plugin.curation.journal import Journal
+from tpo_plugin.curation.lazy import Checkpoints, LazyGenerator
 from tpo_plugin.curation.perturbations import find_strategy
 from tpo_plugin.curation.sources import Source, content_id, find_videos
 from tpo_plugin.errors import VideoError
 from tpo_plugin.generators import Generator, build_generator
-from tpo_plugin.llm import ChatClient, Usage
-from tpo_plugin.options import CurateRecipe, GeneratorOptions
+from tpo_plugin.llm import REJECTED, ChatClient
+from tpo_plugin.options import CurateRecipe, GeneratorOptions, ServerOptions
 from tpo_plugin.records import PreferencePair, Query, Segment, Video, from_json, stable_id
 from tpo_plugin.video.isolated import IsolatedDecoder
 
 logger = logging.getLogger(__name__)
-MACHINE_REASONS = ("decoder_timeout", "decoder_crash")
+# Reasons that may be the machine's or the server's fault, not the video's: the next run tries again.
+PASSING = ("decoder_timeout", "decoder_crash", REJECTED)
 
 
 def curate(recipe: CurateRecipe) -> Path:
@@ -53,32 +55,29 @@ def curate(recipe: CurateRecipe) -> Path:
 
 
 async def _run(recipe: CurateRecipe, root: Path, sources: list[Source], journal: Journal) -> Path:
-    started, output = time.monotonic(), Path(recipe.output)
-    usage = Usage()
-    clients: list[ChatClient] = []
+    output, ids = Path(recipe.output), stage_ids(recipe)
+    checkpoints = Checkpoints(recipe.seed)
+    async with AsyncExitStack() as clients:
 
-    def client(options: Any) -> ChatClient:
-        clients.append(ChatClient(options, output / "llm_cache.sqlite", usage))
-        return clients[-1]
+        def client(options: ServerOptions, stage: str) -> ChatClient:
+            made = ChatClient(options, output / "llm_cache.sqlite", kind=ids[stage])
+            clients.push_async_callback(made.close)
+            return made
 
-    def generator(options: GeneratorOptions) -> Generator:
-        return build_generator(options, recipe.seed, client(options.server) if options.type == "server" else None)
+        def generator(options: GeneratorOptions, stage: str) -> Generator:
+            if options.type == "server":
+                return build_generator(options, recipe.seed, client(options.server, stage))
+            return LazyGenerator(options, checkpoints)
 
-    try:
-        llm = client(recipe.llm)
-        llm_wanted = recipe.queries.source == "llm" or "judge" in recipe.filters.use
-        if llm_wanted:
+        llm = client(recipe.llm, "filter")
+        if recipe.queries.source == "llm" or "judge" in recipe.filters.use:
             llm.check_key()
-        captioner = generator(recipe.captions.generator) if llm_wanted else None
+        captioner = generator(recipe.captions.generator, "caption")
+        responder = generator(recipe.responses, "respond")
         with IsolatedDecoder(recipe.videos_in_flight, recipe.videos.decode_timeout) as decoder:
-            tools = stages.Tools(recipe, root, decoder, llm, captioner, generator(recipe.responses))
-            runner = Runner(tools, journal, Funnel(), stage_ids(recipe))
+            runner = Runner(stages.Tools(recipe, root, decoder, llm, captioner, responder), journal, Funnel(), ids)
             candidates = await runner.all(sources)
-    finally:
-        for each in clients:
-            await each.close()
-    seconds = time.monotonic() - started
-    export(recipe, root, candidates, runner.funnel, asdict(usage), seconds)
+        export(recipe, root, candidates, runner.funnel, asdict(llm.usage()), journal.seconds)
     return output
 
 
@@ -90,6 +89,7 @@ class Runner:
     journal: Journal
     funnel: Funnel
     stage_ids: dict[str, str]
+    unsettled: set[str] = field(default_factory=set)
 
     async def all(self, sources: list[Source]) -> list[PreferencePair]:
         """The candidates of all videos, in the order of the videos. The first error that stops the run stops it cleanly."""
@@ -114,10 +114,9 @@ class Runner:
             video = from_json(Video, found)
             cut = await self.once("segment", key, lambda: stages.segment(tools, video))
             segments = [from_json(Segment, item) for item in cut]
-            calls = stages.caption_calls(tools, video, segments)
-            planned = stages.plan_times(tools, source, video, segments, calls)
+            calls, planned = stages.plan(tools, source, video, segments)
             frames = stages.Frames(tools.decoder, tools.root / video.path, planned, tools.recipe.frames.max_side)
-            captions = await self.once("caption", key, lambda: stages.caption(tools, calls, frames), len(calls))
+            captions = await self.once("caption", key, lambda: stages.caption(tools, calls, frames), len(calls), calls)
             asked = await self.once("query", key, lambda: stages.query(tools, source, video, segments, captions))
             queries = [from_json(Query, item) for item in asked]
             answered = await self.once(
@@ -130,23 +129,31 @@ class Runner:
             return []
         return [from_json(PreferencePair, item) for item in judged]
 
-    async def once(self, stage: str, key: str, work: Callable[[], Awaitable[stages.Outcome]], records: int = 1) -> Any:
+    async def once(
+        self,
+        stage: str,
+        key: str,
+        work: Callable[[], Awaitable[stages.Outcome]],
+        records: int = 1,
+        inputs: Any = None,
+    ) -> Any:
         """The value of a video's stage, from the journal if it is finished; counted either way.
 
-        A video that cannot be used is a finished unit too: its VideoError is journaled and raised again, and all `records` that
-        the stage was to work on are dropped. What may be the machine's fault is not journaled: the next run tries again.
+        `inputs` is what the value depends on beside the video and the recipe parts in the stage's id. A video that cannot be used is
+        a finished unit too: its VideoError is journaled and raised again, and all `records` that the stage was to work on are
+        dropped. A video that lost something for a `PASSING` reason is not journaled from there on: the next run tries again.
         """
-        unit = stable_id(self.stage_ids[stage], key)
+        unit = stable_id(self.stage_ids[stage], key, inputs)
         entry = self.journal.get(stage, unit)
         if entry is None:
             try:
                 entry = asdict(await work())
             except VideoError as error:
                 entry = {"value": None, "left": 0, "dropped": [error.reason] * records, "error": str(error)}
-                if error.reason in MACHINE_REASONS:
-                    self.funnel.add(stage, 0, entry["dropped"])
-                    raise
-            entry = self.journal.put(stage, unit, entry)
+            if any(reason.endswith(PASSING) for reason in entry["dropped"]):
+                self.unsettled.add(key)
+            if key not in self.unsettled:
+                entry = self.journal.put(stage, unit, entry)
         self.funnel.add(stage, entry["left"], entry["dropped"])
         if "error" in entry:
             raise VideoError(entry["dropped"][0], entry["error"])

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 
-from tpo_plugin.curation.captions import WHOLE
+from tpo_plugin.curation.captions import owner
 from tpo_plugin.curation.templates import task_texts, template
 from tpo_plugin.errors import RecipeError
 from tpo_plugin.llm import ChatClient
@@ -72,7 +72,7 @@ def _systematic(shares: dict[str, float], count: int, rng: random.Random) -> lis
 
 async def write_query(draw: Draw, captions: dict[str, str], llm: ChatClient) -> Query | str:
     """The query that the LLM writes for this draw (paper Fig. 7), or the reason why there is none."""
-    described = captions.get(draw.segment.id if draw.segment else WHOLE, "")
+    described = captions.get(owner(draw.segment), "")
     if not described:
         return "no_caption"
     prompt = template(f"query_{draw.kind}").format(captions=described, task=task_texts()[draw.task])

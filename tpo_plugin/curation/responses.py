@@ -10,6 +10,7 @@ import numpy as np
 from tpo_plugin.curation.perturbations import find_strategy
 from tpo_plugin.errors import TPOError
 from tpo_plugin.generators.base import Prompt, with_times
+from tpo_plugin.llm import Reply
 from tpo_plugin.options import FrameOptions, PerturbationOptions
 from tpo_plugin.records import Perturbation, Query, Span, Video, stable_id
 from tpo_plugin.video import sample_times, spread
@@ -45,3 +46,8 @@ def prompt_for(query: Query, view: View, pictures: np.ndarray, frames: FrameOpti
     seconds = sum(end - start for start, end in view.spans)
     times = spread([(0.0, seconds)], len(view.times))
     return Prompt(pictures, times, seconds, with_times(query.text, seconds, times, frames))
+
+
+def problem(reply: Reply) -> str | None:
+    """Why this reply cannot be one side of a pair: its own problem, or nothing in it whatever the generator says."""
+    return reply.problem or (None if reply.text.strip() else "empty_reply")

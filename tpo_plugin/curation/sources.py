@@ -44,12 +44,17 @@ def find_videos(options: VideoOptions, qa_file: str | None = None) -> tuple[Path
         paths = [path for path in sorted(source.rglob("*")) if _is_video(path)]
         found = [Source((prefix / path.relative_to(source)).as_posix()) for path in paths]
     elif source.suffix in (".json", ".jsonl"):
-        found = _from_rows(source)
+        found = _from_rows(source, root)
     else:
-        lines = _lines(source)
-        found = [Source(line.strip()) for line in dict.fromkeys(lines) if line.strip()]
+        lines = (line.strip() for line in _lines(source))
+        found = [Source(path) for path in dict.fromkeys(_relative(line, root) for line in lines if line)]
+    elsewhere = next((row.path for row in found if os.path.isabs(row.path)), None)
+    if elsewhere is not None:
+        raise TPOError(
+            f"{source} names {elsewhere}, which does not lie in {root}: set `videos.root` to a folder above all videos"
+        )
     if qa_file is not None:
-        asked = {row.path: row.qa for row in _from_rows(Path(qa_file))}
+        asked = {row.path: row.qa for row in _from_rows(Path(qa_file), root)}
         found = [Source(row.path, asked.get(row.path, row.qa)) for row in found]
     if not found:
         raise TPOError(f"no videos in {source}: looked for {', '.join(sorted(SUFFIXES))}")
@@ -77,7 +82,15 @@ def _is_video(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
-def _from_rows(file: Path) -> list[Source]:
+def _relative(path: str, root: Path) -> str:
+    """An absolute path as seen from `root`; one that lies elsewhere stays as it is."""
+    for folder in (root.absolute(), root.resolve()):
+        if os.path.isabs(path) and Path(path).is_relative_to(folder):
+            return Path(path).relative_to(folder).as_posix()
+    return path
+
+
+def _from_rows(file: Path, root: Path) -> list[Source]:
     """Rows of LLaVA-Video-178K: `video` and `conversations` of human and gpt turns; several rows may share a video."""
     asked: dict[str, list[tuple[str, str]]] = {}
     for number, row in enumerate(_rows(file)):
@@ -85,7 +98,9 @@ def _from_rows(file: Path) -> list[Source]:
             raise TPOError(
                 f'{file}, row {number} has no `video`; rows look like {{"video": PATH, "conversations": [...]}}'
             )
-        asked.setdefault(row["video"], []).extend(_turns(row.get("conversations") or [], f"{file}, row {number}"))
+        asked.setdefault(_relative(row["video"], root), []).extend(
+            _turns(row.get("conversations") or [], f"{file}, row {number}")
+        )
     return [Source(path, tuple(dict.fromkeys(turns))) for path, turns in asked.items()]
 
 
@@ -120,5 +135,5 @@ def _turns(conversation: list[Any], where: str) -> list[tuple[str, str]]:
     return [
         (question, answer)
         for (asker, question), (answerer, answer) in pairwise(texts)
-        if asker == "human" and answerer == "gpt"
+        if asker == "human" and answerer == "gpt" and question
     ]

@@ -49,7 +49,7 @@ class Tools:
     root: Path
     decoder: IsolatedDecoder
     llm: ChatClient
-    captioner: Generator | None
+    captioner: Generator
     responder: Generator
 
 
@@ -79,18 +79,21 @@ async def segment(tools: Tools, video: Video) -> Outcome:
     return Outcome([to_json(item) for item in draw_segments(video, tools.recipe.segments, tools.recipe.seed)])
 
 
-def caption_calls(tools: Tools, video: Video, segments: list[Segment]) -> list[CaptionCall]:
-    """The caption calls of a video, none where the recipe needs no captions."""
-    if tools.captioner is None:
-        return []
+def plan(tools: Tools, source: Source, video: Video, segments: list[Segment]) -> tuple[list[CaptionCall], set[float]]:
+    """The video's caption calls, and every frame time that captions and responses will ask for, before any of them is made."""
     recipe = tools.recipe
-    return captioning.clips_to_caption(video, segments, recipe.frames, recipe.captions.frames_per_call)
+    drafts = querying.drafts(video, segments, source.qa, recipe.queries, recipe.seed)
+    captioned = drafts if captioning.wanted(recipe) else []
+    calls = captioning.clips_to_caption(video, captioned, recipe.frames, recipe.captions.frames_per_call)
+    times = {time for _, clip in calls for time in clip}
+    for draft in drafts:
+        chosen, rejected, _ = responding.views(video, draft, recipe.frames, recipe.perturbations, recipe.seed)
+        times.update(chosen.times, rejected.times)
+    return calls, times
 
 
 async def caption(tools: Tools, calls: list[CaptionCall], frames: Frames) -> Outcome:
-    """Captions of the whole video and of each segment."""
-    if tools.captioner is None:
-        return Outcome({}, left=0)
+    """Captions of all that the calls show."""
     fps = tools.recipe.frames.fps
     prompts = [captioning.caption_prompt(await frames.at(times), times, fps) for _, times in calls]
     replies = await tools.captioner.generate(prompts)
@@ -134,7 +137,7 @@ async def respond(
             prompts.append(responding.prompt_for(query, view, await frames.at(view.times), recipe.frames))
     replies = await tools.responder.generate(prompts)
     both = list(zip(replies[::2], replies[1::2]))
-    problems = [one.problem or other.problem for one, other in both]
+    problems = [responding.problem(one) or responding.problem(other) for one, other in both]
     pairs = [
         PreferencePair(
             id=stable_id(query.id, "pair"),
@@ -145,7 +148,7 @@ async def respond(
             rejected=other.text,
             chosen_times=chosen.times,
             rejected_times=rejected.times,
-            captions=captions.get(query.segment.id if query.segment else captioning.WHOLE, ""),
+            captions=captions.get(captioning.owner(query.segment), ""),
             generator=tools.responder.name,
             seed=recipe.seed,
         )
@@ -172,15 +175,3 @@ async def judge(tools: Tools, pairs: list[PreferencePair]) -> Outcome:
     judged = await together(one(pair) for pair in pairs)
     dropped = tuple(pair.drop for pair in judged if pair.drop)
     return Outcome([to_json(pair) for pair in judged], len(judged) - len(dropped), dropped)
-
-
-def plan_times(
-    tools: Tools, source: Source, video: Video, segments: list[Segment], calls: list[CaptionCall]
-) -> set[float]:
-    """Every frame time that captions and responses of this video will ask for, known before any of them is made."""
-    recipe = tools.recipe
-    times = {time for _, clip in calls for time in clip}
-    for draft in querying.drafts(video, segments, source.qa, recipe.queries, recipe.seed):
-        chosen, rejected, _ = responding.views(video, draft, recipe.frames, recipe.perturbations, recipe.seed)
-        times.update(chosen.times, rejected.times)
-    return times

@@ -48,7 +48,7 @@ def build_generator(options: GeneratorOptions, seed: int, client: ChatClient | N
         from tpo_plugin.generators.server import ServerGenerator
 
         assert client is not None
-        return ServerGenerator(options, client)
+        return ServerGenerator(options, client, seed)
     from tpo_plugin.generators.hf import HFGenerator
 
     return HFGenerator(options, seed)

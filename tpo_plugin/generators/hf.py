@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,12 @@ class HFGenerator:
         self.processor = load_processor(options.model)
         self.model = load_model(options.model, options.dtype, options.device, options.attn_implementation)
         self._lock = threading.Lock()
+
+    def sharing(self, options: GeneratorOptions) -> HFGenerator:
+        """A generator with other options on this one's loaded model; the two take turns."""
+        other = copy.copy(self)
+        other.options = options
+        return other
 
     async def generate(self, prompts: Sequence[Prompt]) -> list[Reply]:
         return await asyncio.to_thread(self.generate_now, prompts)

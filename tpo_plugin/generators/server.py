@@ -21,12 +21,17 @@ from tpo_plugin.options import GeneratorOptions
 
 
 class ServerGenerator:
-    """Frames as JPEG data URIs; the replies are the server's, with its problems."""
+    """Frames as JPEG data URIs; the replies are the server's, with its problems. Sampling (temperature over 0) is seeded."""
 
-    def __init__(self, options: GeneratorOptions, client: ChatClient) -> None:
+    def __init__(self, options: GeneratorOptions, client: ChatClient, seed: int) -> None:
         self.name = options.server.model
-        self.options = options
         self.client = client
+        self.parameters: dict[str, Any] = {
+            "max_tokens": options.max_new_tokens,
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            **({"seed": seed} if options.temperature > 0 else {}),
+        }
 
     async def generate(self, prompts: Sequence[Prompt]) -> list[Reply]:
         return await together(self._one(prompt) for prompt in prompts)
@@ -34,12 +39,7 @@ class ServerGenerator:
     async def _one(self, prompt: Prompt) -> Reply:
         images = await asyncio.to_thread(_image_parts, prompt.frames)
         content: list[dict[str, Any]] = [*images, {"type": "text", "text": prompt.text}]
-        return await self.client.complete(
-            [{"role": "user", "content": content}],
-            max_tokens=self.options.max_new_tokens,
-            temperature=self.options.temperature,
-            top_p=self.options.top_p,
-        )
+        return await self.client.complete([{"role": "user", "content": content}], **self.parameters)
 
 
 def _image_parts(frames: np.ndarray) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tqdm import tqdm
 from tpo_plugin.curation.pipeline import curate
 from tpo_plugin.errors import TPOError
 from tpo_plugin.evaluation.run import evaluate
+from tpo_plugin.folders import locked
 from tpo_plugin.options import CurateRecipe, EvaluateRecipe, TrainRecipe
 from tpo_plugin.recipe import load, shipped
 from tpo_plugin.records import write_json
@@ -69,15 +70,19 @@ def demo(output: Path, seeds: list[int]) -> str:
 
 
 def run(output: Path, seed: int, sizes: WorldSizes = WorldSizes()) -> dict[str, Any]:
-    """One seed's loop; its summary, also written to `output/summary.json`."""
-    seconds: dict[str, float] = {}
+    """One seed's loop; its summary, also written to `output/summary.json`.
+
+    `seconds` holds each stage's longest run so far: a second run that only reuses results does not replace it.
+    """
+    before = output / "summary.json"
+    seconds = json.loads(before.read_text(encoding="utf-8"))["seconds"] if before.is_file() else {}
 
     @contextmanager
     def timed(stage: str) -> Iterator[None]:
         logger.info("%s, seed %d", stage, seed)
         started = time.monotonic()
         yield
-        seconds[stage] = round(time.monotonic() - started, 1)
+        seconds[stage] = max(seconds.get(stage, 0.0), round(time.monotonic() - started, 1))
 
     world, pairs, models = output / "world", output / "pairs", {"base": base_checkpoint()}
     with timed("world"):
@@ -102,6 +107,11 @@ def write_world(folder: Path, seed: int, sizes: WorldSizes = WorldSizes()) -> No
 
     A finished world of the same seed and sizes is kept; TPOError for another one in the same folder.
     """
+    with locked(folder):
+        _write_world(folder, seed, sizes)
+
+
+def _write_world(folder: Path, seed: int, sizes: WorldSizes) -> None:
     done, made = folder / "world.json", {"seed": seed, **asdict(sizes)}
     if done.is_file():
         if json.loads(done.read_text(encoding="utf-8")) != made:
@@ -120,26 +130,25 @@ def write_world(folder: Path, seed: int, sizes: WorldSizes = WorldSizes()) -> No
 
 
 def _curate_recipe(world: Path, output: Path, seed: int, base_url: str) -> CurateRecipe:
-    return load(
-        CurateRecipe,
-        shipped("tiny/curate"),
-        (
-            f"output={output}",
-            f"seed={seed}",
-            f"videos.source={world / 'videos'}",
-            f"responses.model={base_checkpoint()}",
-            f"captions.generator.server.base_url={base_url}",
-            f"llm.base_url={base_url}",
-        ),
+    recipe = load(CurateRecipe, shipped("tiny/curate"))
+    captioner = recipe.captions.generator
+    captioner = replace(captioner, server=replace(captioner.server, base_url=base_url))
+    return replace(
+        recipe,
+        output=str(output),
+        seed=seed,
+        videos=replace(recipe.videos, source=str(world / "videos")),
+        captions=replace(recipe.captions, generator=captioner),
+        responses=replace(recipe.responses, model=base_checkpoint()),
+        llm=replace(recipe.llm, base_url=base_url),
     )
 
 
 def _train_recipe(name: str, pairs: Path, output: Path, seed: int) -> TrainRecipe:
-    overrides = (f"model={base_checkpoint()}", f"data={pairs}", f"output={output}", f"seed={seed}")
-    return load(TrainRecipe, shipped(f"tiny/{name}"), overrides)
+    recipe = load(TrainRecipe, shipped(f"tiny/{name}"))
+    return replace(recipe, model=base_checkpoint(), data=str(pairs), output=str(output), seed=seed)
 
 
 def _evaluate_recipe(world: Path, models: dict[str, str], output: Path) -> EvaluateRecipe:
-    overrides = [f"output={output}", f"data={world / 'benchmarks'}"]
-    overrides += [f"models.{label}={checkpoint}" for label, checkpoint in models.items()]
-    return load(EvaluateRecipe, shipped("tiny/evaluate"), tuple(overrides))
+    recipe = load(EvaluateRecipe, shipped("tiny/evaluate"))
+    return replace(recipe, models=models, data=str(world / "benchmarks"), output=str(output))

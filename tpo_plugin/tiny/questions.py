@@ -114,7 +114,7 @@ def _shapes(scenes: Sequence[Scene]) -> list[str]:
 
 
 def _listing(scenes: Sequence[Scene]) -> str:
-    return ", ".join(f"{scene.shape} on {scene.colour}" for scene in scenes)
+    return ", ".join(f"{scene.colour} {scene.shape}" for scene in scenes)
 
 
 WHEN = "when the background is {subject}"

@@ -25,15 +25,18 @@ def to_pixels(frames: np.ndarray, processor: Any) -> Tensor:
     return torch.from_numpy(np.moveaxis((frames / np.float32(255) - mean) / std, -1, -3).copy())
 
 
-def train_tower(model: Any, processor: Any, steps: int, learning_rate: float, seed: int, batch_size: int = 128) -> float:
+def train_tower(
+    model: Any, processor: Any, steps: int, learning_rate: float, seed: int, batch_size: int = 128
+) -> float:
     """Train tower and projector until each of a frame's tokens tells colour, shape, motion and place.
 
     Returns the share of right shapes in the last batch. The linear head that reads the tokens is thrown away.
     """
     rng = np.random.default_rng(seed)
     names = (list(COLOURS), list(SHAPES), list(MOTIONS))
-    head = nn.Linear(model.config.text_config.hidden_size, sum(map(len, names)) + 2)
-    parts = (model.model.vision_tower, model.model.multi_modal_projector, head)
+    words = _word_vectors(model, processor, [name for known in names for name in known])
+    place_head = nn.Linear(model.config.text_config.hidden_size, 2)
+    parts = (model.model.vision_tower, model.model.multi_modal_projector, place_head)
     optimizer = torch.optim.AdamW([p for part in parts for p in part.parameters()], lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
     progress = tqdm(range(steps), desc="tower", unit="step")
@@ -43,7 +46,7 @@ def train_tower(model: Any, processor: Any, steps: int, learning_rate: float, se
         place = rng.uniform(-TRAVEL, TRAVEL, (batch_size, 2))
         pixels = to_pixels(render(shown, place, IMAGE_SIZE, rng), processor)[:, None]
         tokens = model.model.get_video_features(pixel_values_videos=pixels).pooler_output[:, :TOKENS]
-        told = head(tokens).split([*map(len, names), 2], dim=2)
+        told = [*(tokens @ words.T).split([len(known) for known in names], dim=2), place_head(tokens)]
         targets = [torch.from_numpy(classes).repeat_interleave(TOKENS) for classes in picked]
         loss = nn.functional.mse_loss(told[3], torch.from_numpy(place / TRAVEL).float()[:, None].expand(-1, TOKENS, -1))
         for logits, target in zip(told, targets):
@@ -52,7 +55,19 @@ def train_tower(model: Any, processor: Any, steps: int, learning_rate: float, se
         loss.backward()
         optimizer.step()
         schedule.step()
-        correct = [float((logits.flatten(0, 1).argmax(1) == target).float().mean()) for logits, target in zip(told, targets)]
+        correct = [
+            float((logits.flatten(0, 1).argmax(1) == target).float().mean()) for logits, target in zip(told, targets)
+        ]
         if step % 100 == 0:
             progress.set_postfix(colour=correct[0], shape=correct[1], motion=correct[2], refresh=False)
     return min(correct)
+
+
+def _word_vectors(model: Any, processor: Any, words: list[str]) -> Tensor:
+    """The language model's own vector of each word (its form after a space and at the start of an answer, added up): (W, hidden)."""
+    table = model.get_input_embeddings().weight.detach()
+    rows = []
+    for word in words:
+        forms = [processor.tokenizer(form, add_special_tokens=False).input_ids for form in (word, f" {word}")]
+        rows.append(sum(table[ids[0]] for ids in forms))
+    return torch.stack(rows)

@@ -24,6 +24,8 @@ def parse_verdicts(text: str) -> dict[str, str] | None:
 
 async def judge(pair: PreferencePair, context: Context) -> Verdict:
     """Keep a pair if the chosen response is better, unambiguous and correct in the judge's eyes."""
+    if not pair.captions:
+        return Verdict("no_caption")
     prompt = template("judge").format(
         captions=pair.captions, question=pair.query.text, chosen=pair.chosen, rejected=pair.rejected
     )

@@ -1,0 +1,51 @@
+"""Checkpoints that are loaded when the first prompt comes: a run that finds its work done loads none."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tpo_plugin.generators import Prompt
+from tpo_plugin.llm import Reply
+from tpo_plugin.options import GeneratorOptions
+
+if TYPE_CHECKING:
+    from tpo_plugin.generators.hf import HFGenerator
+
+
+class Checkpoints:
+    """The loaded models of a run; generators that load the same share one."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._loaded: dict[tuple[str, ...], HFGenerator] = {}
+        self._lock = threading.Lock()
+
+    def generator(self, options: GeneratorOptions) -> HFGenerator:
+        """The generator of these options; loading blocks and may take minutes. From any thread."""
+        from tpo_plugin.generators.hf import HFGenerator
+
+        loads = (options.model, options.dtype, options.device, options.attn_implementation)
+        with self._lock:
+            if loads not in self._loaded:
+                self._loaded[loads] = HFGenerator(options, self._seed)
+            return self._loaded[loads].sharing(options)
+
+
+class LazyGenerator:
+    """A Hugging Face checkpoint in process, loaded at the first prompt while other work goes on."""
+
+    def __init__(self, options: GeneratorOptions, checkpoints: Checkpoints) -> None:
+        import tpo_plugin.generators.hf  # noqa: F401  (a missing package is told now, not after hours of captions)
+
+        self.name = Path(options.model).name
+        self._options, self._checkpoints = options, checkpoints
+
+    async def generate(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        if not prompts:
+            return []
+        generator = await asyncio.to_thread(self._checkpoints.generator, self._options)
+        return await generator.generate(prompts)
