@@ -8,7 +8,7 @@ import pytest
 
 from tpo_plugin import recipe
 from tpo_plugin.errors import RecipeError
-from tpo_plugin.options import CurateRecipe, TrainRecipe
+from tpo_plugin.options import CurateRecipe, EvaluateRecipe, TrainRecipe
 
 GOOD = "output: out\nvideos: {source: videos}\n"
 
@@ -68,6 +68,28 @@ def test_overrides(tmp_path: Path) -> None:
     assert (loaded.frames.fps, loaded.responses.server.model, loaded.seed) == (2.0, "m=1", 7)
     assert (loaded.filters.use, loaded.videos.source) == (("length",), "a b")
     assert load(tmp_path, GOOD, "max_pairs=").max_pairs is None
+
+
+@pytest.mark.parametrize(
+    "text", ["runs/demo #2/x", "a: b", "[a", "3", "yes", "'q'", "{a}", " x ", "@", "a=b", "null x", "日本"]
+)
+def test_override_of_a_text_is_taken_as_it_is(tmp_path: Path, text: str) -> None:
+    loaded = load(tmp_path, GOOD, f"videos.source={text}", f"videos.root={text}", f"llm.model={text}")
+    assert (loaded.videos.source, loaded.videos.root, loaded.llm.model) == (text, text, text)
+    models = {"models": {"base": "x"}, "output": "o"}
+    (tmp_path / "evaluate.yaml").write_text(str(models))
+    evaluation = recipe.load(EvaluateRecipe, tmp_path / "evaluate.yaml", (f"models.tpo={text}",))
+    assert evaluation.models == {"base": "x", "tpo": text}
+
+
+def test_override_with_nothing(tmp_path: Path) -> None:
+    for nothing in ("", "null", "~"):
+        assert load(tmp_path, GOOD + "llm: {model: m}", f"videos.root={nothing}").videos.root is None
+    assert load(tmp_path, GOOD, "llm.model=").llm.model == ""
+    train = recipe.parse(TrainRecipe, {"model": "m", "data": "d", "output": "o"})
+    recipe.save(train, tmp_path / "train")
+    read = recipe.load(TrainRecipe, tmp_path / "train" / "recipe.yaml", ("arguments.max_steps=3", "model=a: b"))
+    assert (read.arguments, read.model) == ({"max_steps": 3}, "a: b")
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class ChatClient:
             "tokens_in INTEGER, tokens_out INTEGER, cost REAL)"
         )
         self._rejected = 0
-        self._answered = self._sql("SELECT 1 FROM usage WHERE kind = ? AND calls > 0", kind) is not None
+        self._answered = self._sql("SELECT 1 FROM usage WHERE kind = ?", kind) is not None
         self._slots = asyncio.Semaphore(options.concurrency if self._answered else 1)
 
     def check_key(self) -> None:
@@ -106,6 +106,7 @@ class ChatClient:
         if row:
             with self._transaction() as cache:
                 self._count(cache, Usage(cached=1))
+            self._has_answered()
             return Reply(*row)
         self.check_key()
         async with self._slots:
@@ -115,11 +116,15 @@ class ChatClient:
         with self._transaction() as cache:
             cache.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", (key, reply.text, reply.problem))
             self._count(cache, used)
+        self._has_answered()
+        return reply
+
+    def _has_answered(self) -> None:
+        """From the first answer on, also one from the cache, requests are sent together."""
         if not self._answered:
             self._answered = True
             for _ in range(self.options.concurrency - 1):
                 self._slots.release()
-        return reply
 
     def _sql(self, statement: str, *values: Any) -> Any:
         """The first row that a statement gives, None if none; its changes are committed."""

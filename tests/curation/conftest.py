@@ -25,7 +25,7 @@ def plain_recipe(output: Path, source: Path, base_url: str, timeout: float = 20.
     return {
         "output": str(output),
         "videos": {"source": str(source)},
-        "frames": {"fps": 2, "max": 32, "max_side": 64},
+        "frames": {"fps": 1, "max": 32, "max_side": 64},
         "segments": {"min_seconds": 3, "max_seconds": 5},
         "captions": {"frames_per_call": 8, "generator": generator},
         "queries": {"per_video": 6},
@@ -47,6 +47,7 @@ def recipe_for(tmp_path: Path, tiny_videos: Path, tiny_server: str) -> Callable[
         **changes: Any,
     ) -> CurateRecipe:
         plain = plain_recipe(tmp_path / output, source, base_url, timeout)
+        plain["videos_in_flight"] = 1  # each costs a process; the data is the same
         for key, value in changes.items():
             plain[key] = {**plain.get(key, {}), **value} if isinstance(value, dict) else value
         return parse(CurateRecipe, plain)

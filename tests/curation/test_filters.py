@@ -20,10 +20,12 @@ GOOD = {"better": "yes", "contradiction": "no", "correct": "yes"}
 CAPTIONS = "[0.0 s] On a red background a star moves left. On a blue background a ring moves up."
 
 
-def run(name: str, base_url: str, folder: Path, chosen: str, rejected: str, question: str = "") -> Verdict:
+def run(
+    name: str, base_url: str, folder: Path, chosen: str, rejected: str, question: str = "", captions: str = CAPTIONS
+) -> Verdict:
     pair = PreferencePair(
         "p", Video("v", "v.mp4", 9.0, 25.0, 64, 64), Query("q", "comprehensive", "object", question),
-        Perturbation("drop", ((0.0, 5.0),)), chosen, rejected, captions=CAPTIONS,
+        Perturbation("drop", ((0.0, 5.0),)), chosen, rejected, captions=captions,
     )  # fmt: skip
 
     async def ask() -> Verdict:
@@ -99,6 +101,11 @@ def test_judge(tiny_server: str, tmp_path: Path, chosen: str, rejected: str, dro
     verdict = run("judge", tiny_server, tmp_path, chosen, rejected, question)
     assert verdict.drop == drop
     assert set(verdict.says) == set(GOOD)
+
+
+def test_the_judge_is_never_blind(faults, tmp_path: Path) -> None:
+    assert run("judge", faults.base_url, tmp_path, "a", "b", captions="") == Verdict("no_caption")
+    assert faults.requests == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ def fill(folder: Path, count: int) -> bytes:
     return (folder / "journal.jsonl").read_bytes()
 
 
+def units(folder: Path) -> list[tuple[str, int]]:
+    lines = (folder / "journal.jsonl").read_bytes().splitlines()
+    return [(entry["id"], entry["value"]["left"]) for entry in map(json.loads, lines)]
+
+
 def known(folder: Path, count: int) -> list[int]:
     with Journal(folder) as journal:
         return [index for index in range(count) if journal.get("caption", f"u{index}") is not None]
@@ -30,6 +36,18 @@ def test_found_again_with_its_value(tmp_path: Path) -> None:
         assert journal.get("caption", "u1") == {"text": "né\u2028日本 1", "left": 1}
         assert journal.get("query", "u1") is None
         assert journal.put("query", "u1", (1, 2)) == [1, 2], "as a later run will read it"
+
+
+def test_seconds_of_all_runs(tmp_path: Path) -> None:
+    for unit in ("u0", "u1"):
+        with Journal(tmp_path) as journal:
+            time.sleep(0.05)
+            journal.put("caption", unit, 1)
+            assert journal.get("caption", unit) == 1
+    assert journal.seconds >= 0.1
+    with Journal(tmp_path) as again:
+        time.sleep(0.01)
+        assert again.seconds == pytest.approx(journal.seconds), "a run that finishes nothing takes no time"
 
 
 def test_torn_at_every_byte(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -45,7 +63,7 @@ def test_torn_at_every_byte(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         with Journal(tmp_path) as journal:
             for unit, index in fill_rest:
                 journal.put("caption", unit, {"text": f"né\u2028日本 {index}", "left": index})
-        assert (tmp_path / "journal.jsonl").read_bytes() == whole
+        assert units(tmp_path) == [(f"u{index}", index) for index in range(3)]
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ def test_funnel_adds_up(undisturbed: Path, funnel, candidates) -> None:
     dropped = [pair.drop for pair in pairs if pair.drop]
     assert rows["filter"]["dropped"] == {reason: dropped.count(reason) for reason in sorted(set(dropped))}
     assert rows["query"]["in"] == 3 * 6
-    # 2 frames a second, 8 to a caption: 32 frames of each whole video, 6 to 10 of each of its two segments.
-    assert 3 * (4 + 2 * 1) <= rows["caption"]["in"] <= 3 * (4 + 2 * 2)
+    # 1 frame a second, 8 to a caption: 16 frames of each whole video, 3 to 5 of each of its two segments.
+    assert rows["caption"]["in"] == 3 * (2 + 2 * 1)
 
 
 def test_kept_pairs_are_right_and_what_they_claim(undisturbed: Path, candidates) -> None:
@@ -92,9 +92,30 @@ CHANGES: list[tuple[dict[str, Any], set[str]]] = [
     ({"responses": {"max_new_tokens": 99}}, {"respond", "filter"}),
     ({"queries": {"per_video": 3}}, {"query", "respond", "filter"}),
     ({"captions": {"frames_per_call": 16}}, {"caption", "query", "respond", "filter"}),
+    ({"llm": {"model": "another"}}, {"query", "respond", "filter"}),
     ({"segments": {"per_video": 1}}, {"segment", "caption", "query", "respond", "filter"}),
     ({"seed": 1}, {"segment", "caption", "query", "respond", "filter"}),
 ]
+
+
+QA = {"source": "qa", "ratio": {"localized": 0, "comprehensive": 1}}
+QA_CHANGES: list[tuple[dict[str, Any], set[str]]] = [
+    ({"filters": {"use": ["judge"]}}, {"caption", "query", "respond", "filter"}),
+    ({"filters": {"use": ["third_party:filter"]}}, {"caption", "query", "respond", "filter"}),
+    ({"filters": {"use": ["length"]}}, {"filter"}),
+    ({"llm": {"model": "another"}}, {"filter"}),
+    ({"queries": {**QA, "task_mix": {"object": 1}}}, set()),
+    ({"queries": {**QA, "per_video": 3}}, {"query", "respond", "filter"}),
+    ({"captions": {"frames_per_call": 16}}, set()),
+    ({"frames": {"fps": 2}}, {"caption", "query", "respond", "filter"}),
+]
+
+
+@pytest.mark.parametrize(("change", "redone"), QA_CHANGES, ids=lambda value: str(value))
+def test_changed_recipe_with_a_qa_set(recipe_for, change: dict[str, Any], redone: set[str]) -> None:
+    plain: dict[str, Any] = {"queries": QA, "filters": {"use": []}}
+    before, after = stage_ids(recipe_for(**plain)), stage_ids(recipe_for(**{**plain, **change}))
+    assert {stage for stage in before if before[stage] != after[stage]} == redone
 
 
 @pytest.mark.parametrize(("change", "redone"), CHANGES, ids=lambda value: str(value))
@@ -127,3 +148,13 @@ def test_changed_filters_and_responses_in_one_output(
     curate(recipe_for("out", faults.base_url, filters={"use": ["length"]}, perturbations={"drop_share": 0.75}))
     assert finished(output) - second == {"respond": 3, "filter": 3}
     assert faults.requests
+
+
+def test_a_run_with_nothing_to_do_changes_nothing(undisturbed: Path, recipe_for, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(undisturbed, output)
+    curate(recipe_for("out", "http://127.0.0.1:9/v1"))
+    for name in ("pairs.json", "candidates.jsonl", "statistics.json"):
+        assert (output / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    statistics = json.loads((output / "statistics.json").read_text())
+    assert min(statistics["llm"]["calls"], statistics["llm"]["tokens_out"], statistics["seconds"]) > 0

@@ -38,6 +38,21 @@ def test_qa_file_as_the_source_of_videos(
     assert funnel(tmp_path / "out")["respond"]["out"] == 3
 
 
+def test_judge_that_comes_later_sees_captions(
+    recipe_for, tmp_path: Path, funnel, candidates, qa_rows, qa_without_llm, tiny_server: str
+) -> None:
+    (tmp_path / "qa.json").write_text(json.dumps(qa_rows("video 0.mp4", 4)))
+    source = {"queries": {**qa_without_llm["queries"], "qa": str(tmp_path / "qa.json")}, "videos": {"limit": 1}}
+    curate(recipe_for("out", filters={"use": []}, **source))
+    assert {pair.captions for pair in candidates(tmp_path / "out")} == {""}
+    assert funnel(tmp_path / "out")["caption"]["in"] == 0
+    curate(recipe_for("out", filters={"use": ["judge"]}, **source))
+    assert funnel(tmp_path / "out")["caption"]["out"] == 2, "16 frames, 8 to a call"
+    for pair in candidates(tmp_path / "out"):
+        assert pair.captions.count("background") > 3
+        assert set(pair.verdicts) == {"better", "contradiction", "correct"}
+
+
 THIRD_PARTY = """
 from tpo_plugin.curation.filters import Verdict
 from tpo_plugin.records import Perturbation

@@ -39,7 +39,7 @@ def test_failing_server_stops_the_run_and_loses_nothing(
             number > good and (fault(handler) or True)
         )
         with pytest.raises(ServerError, match=says):
-            curate(recipe_for("out", faults.base_url, timeout=1.5))
+            curate(recipe_for("out", faults.base_url, timeout=1.0))
         assert not (output / "dataset.json").exists()
         assert sum(finished(output).values()) >= done
         done = sum(finished(output).values())
@@ -50,12 +50,51 @@ def test_failing_server_stops_the_run_and_loses_nothing(
     curate(recipe_for("out", faults.base_url))
     same_data(output, undisturbed)
     assert len(faults.requests) - before < len(faults.requests) / 2, "what was answered is not asked again"
+    one, other = (json.loads((folder / "statistics.json").read_text()) for folder in (output, undisturbed))
+    for name in ("calls", "tokens_in", "tokens_out"):
+        assert one["llm"][name] == other["llm"][name] > 0, "all runs' together"
+    lines = [json.loads(line) for line in (output / "journal.jsonl").read_text().splitlines()]
+    assert one["seconds"] == round(sum(line["seconds"] for line in lines), 1)
 
 
 def test_server_that_is_down(recipe_for, tmp_path: Path) -> None:
     with pytest.raises(ServerError, match=r"cannot be reached; is it running\?"):
         curate(recipe_for("out", "http://127.0.0.1:9/v1"))
     assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_rejected_requests_cost_a_record_each_until_the_server_is_mended(
+    faults, recipe_for, same_data, finished, undisturbed: Path, tmp_path: Path, funnel
+) -> None:
+    def fault(handler: BaseHTTPRequestHandler, number: int) -> bool:
+        return number % 9 == 0 and (faults.send(handler, 400, '{"error": {"message": "too long"}}') or True)
+
+    faults.fault = fault
+    curate(recipe_for("out", faults.base_url))
+    rows = funnel(tmp_path / "out")
+    rejected = [name for row in rows.values() for name in row["dropped"] if name.endswith("rejected_request")]
+    assert len(rejected) > 1
+    assert sum(finished(tmp_path / "out").values()) < 3 * 6, "what lacks something is not finished"
+    faults.fault = lambda handler, number: False
+    curate(recipe_for("out", faults.base_url))
+    same_data(tmp_path / "out", undisturbed)
+
+
+@pytest.mark.parametrize("sort", [b"Describe what these frames", b"Write one question", b"max_tokens"])
+def test_server_that_rejects_a_whole_sort_of_requests(
+    faults, recipe_for, same_data, undisturbed: Path, tmp_path: Path, sort: bytes
+) -> None:
+    """Such as one that takes fewer pictures than the responses need."""
+    faults.fault = lambda handler, number: (
+        sort in faults.requests[number - 1]
+        and (sort != b"max_tokens" or b"Describe what these frames" not in faults.requests[number - 1])
+        and (faults.send(handler, 400, '{"error": {"message": "at most 1 image"}}') or True)
+    )
+    with pytest.raises(ServerError, match="rejects every request so far"):
+        curate(recipe_for("out", faults.base_url))
+    faults.fault = lambda handler, number: False
+    curate(recipe_for("out", faults.base_url))
+    same_data(tmp_path / "out", undisturbed)
 
 
 def test_odd_replies_are_counted_drops(faults, recipe_for, tmp_path: Path, funnel, candidates) -> None:

@@ -47,9 +47,34 @@ def test_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_text_list(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("\ufeffb.mp4\n\n sub/a b.mp4 \nb.mp4\n", encoding="utf-8")
+    (tmp_path / "list.txt").write_text("\ufeffb.mp4\n\n sub/a b.mp4 \nb.mp4\nb.mp4 \n", encoding="utf-8")
     assert paths(tmp_path / "list.txt") == ["b.mp4", "sub/a b.mp4"]
     assert find_videos(VideoOptions(str(tmp_path / "list.txt")))[0] == tmp_path
+
+
+def test_absolute_paths_are_seen_from_the_root(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    inside = [str(tmp_path / "v" / "a.mp4"), "v/a.mp4", f"  {tmp_path}/b c.mp4  "]
+    for name, text in (
+        ("list.txt", "\n".join(inside)),
+        ("list.json", json.dumps([{"video": path.strip()} for path in inside])),
+    ):
+        (tmp_path / "lists" / name).write_text(text)
+        assert paths(tmp_path / "lists" / name, root=str(tmp_path)) == ["v/a.mp4", "b c.mp4"]
+        with pytest.raises(TPOError, match=r"a\.mp4, which does not lie in .*lists: set `videos\.root`"):
+            find_videos(VideoOptions(str(tmp_path / "lists" / name)))
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert paths(tmp_path / "lists" / "list.txt", root=str(tmp_path / "link")) == ["v/a.mp4", "b c.mp4"]
+
+
+def test_questions_of_absolute_paths(tmp_path: Path) -> None:
+    touch(tmp_path, "v/a.mp4")
+    turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "Nothing was asked."},
+             {"from": "human", "value": "What?"}, {"from": "gpt", "value": "This."}]  # fmt: skip
+    videos = (str(tmp_path / "v" / "a.mp4"), "/elsewhere/b.mp4")
+    (tmp_path / "qa.json").write_text(json.dumps([{"video": video, "conversations": turns} for video in videos]))
+    found = find_videos(VideoOptions(str(tmp_path / "v")), str(tmp_path / "qa.json"))[1]
+    assert found == [Source("a.mp4", (("What?", "This."),))]
 
 
 def test_rows_of_a_qa_set(tmp_path: Path) -> None:

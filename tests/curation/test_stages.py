@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from tpo_plugin.curation.pipeline import curate
+from tpo_plugin.curation.responses import problem
+from tpo_plugin.llm import Reply
 from tpo_plugin.tiny.server import completion
 
 
@@ -41,3 +43,8 @@ def test_pairs_need_whole_responses_and_captions_do_not(faults, recipe_for, tmp_
     assert rows["respond"]["in"] == rows["query"]["out"]
     assert len(candidates(tmp_path / "out")) == rows["respond"]["out"] == rows["filter"]["in"]
     assert not [pair for pair in candidates(tmp_path / "out") if "The star mo" in (pair.chosen, pair.rejected)]
+
+
+def test_an_empty_response_is_none_whatever_its_generator_says() -> None:
+    assert [problem(Reply(text)) for text in ("", " \n", "x")] == ["empty_reply", "empty_reply", None]
+    assert problem(Reply("", "refused")) == "refused"

@@ -70,7 +70,7 @@ def test_decoder_that_hangs_or_crashes_costs_its_video_and_is_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr("tpo_plugin.video.isolated.probe", bad_decoder.probe)
-        curate(recipe_for("out", videos={"decode_timeout": 1.5}))
+        curate(recipe_for("out", videos={"decode_timeout": 1.0}, videos_in_flight=2))
     assert funnel(tmp_path / "out")["probe"]["dropped"] == {"decoder_crash": 1, "decoder_timeout": 1}
     assert {pair.video.path for pair in candidates(tmp_path / "out")} == {"video 0.mp4"}
     curate(recipe_for("out"))

@@ -16,7 +16,7 @@ from tpo_plugin.options import GeneratorOptions, ServerOptions
 from tpo_plugin.tiny.server import completion, read_request
 from tpo_plugin.tiny.world import Scene, frames_at
 
-SCENES = [Scene("red", "star", "left"), Scene("blue", "ring", "up")]
+SCENES = [Scene("red", "triangle", "left"), Scene("blue", "square", "up")]
 
 
 def generate(base_url: str, folder: Path, prompts: list[Prompt], **options: float) -> list[Reply]:
@@ -25,7 +25,7 @@ def generate(base_url: str, folder: Path, prompts: list[Prompt], **options: floa
     async def run() -> list[Reply]:
         client = ChatClient(chosen.server, folder / "cache.sqlite")
         try:
-            return await build_generator(chosen, 0, client).generate(prompts)
+            return await build_generator(chosen, 3, client).generate(prompts)
         finally:
             await client.close()
 
@@ -46,13 +46,19 @@ def test_answers_in_the_order_of_the_prompts(tiny_server: str, tmp_path: Path) -
     ]
     replies = generate(tiny_server, tmp_path, prompts)
     assert {reply.problem for reply in replies} == {None}
-    assert [reply.text for reply in replies] == ["star", "ring", "up", "On a red background a star moves left."]
+    assert [reply.text for reply in replies] == [
+        "triangle",
+        "square",
+        "up",
+        "On a red background a triangle moves left.",
+    ]
 
 
 def test_request(faults, tmp_path: Path) -> None:
     generate(faults.base_url, tmp_path, [prompt("What?")], max_new_tokens=7, temperature=0.5, top_p=0.9)
     request = json.loads(faults.requests[0])
     assert (request["model"], request["max_tokens"], request["temperature"], request["top_p"]) == ("m", 7, 0.5, 0.9)
+    assert request["seed"] == 3, "sampling is seeded"
     kinds = [part["type"] for part in request["messages"][-1]["content"]]
     assert kinds == ["image_url", "image_url", "text"], "frames first, so that the prompts of a video share a prefix"
     text, pictures = read_request(request)
@@ -62,6 +68,11 @@ def test_request(faults, tmp_path: Path) -> None:
         assert np.abs(sent.astype(int) - frame).mean() < 4, "JPEG loses a little, no more"
 
 
+def test_greedy_request_has_no_seed(faults, tmp_path: Path) -> None:
+    generate(faults.base_url, tmp_path, [prompt("What?")])
+    assert "seed" not in json.loads(faults.requests[0])
+
+
 def test_problems_are_the_servers(faults, tmp_path: Path) -> None:
     def fault(handler, number: int) -> bool:
         text = read_request(json.loads(faults.requests[number - 1]))[0]
@@ -69,7 +80,10 @@ def test_problems_are_the_servers(faults, tmp_path: Path) -> None:
         if text == "refuse":
             reply["choices"][0]["message"] = {"role": "assistant", "content": None, "refusal": "no"}
         if text == "long":
-            reply["choices"][0] |= {"finish_reason": "length", "message": {"role": "assistant", "content": "A star mo"}}
+            reply["choices"][0] |= {
+                "finish_reason": "length",
+                "message": {"role": "assistant", "content": "A triangle mo"},
+            }
         if text in ("refuse", "nothing", "long"):
             faults.send(handler, 200, json.dumps(reply))
         if text == "reject":
@@ -80,10 +94,10 @@ def test_problems_are_the_servers(faults, tmp_path: Path) -> None:
     asked = ("refuse", "Hello?", "nothing", "reject", "long")
     assert generate(faults.base_url, tmp_path, [prompt(text) for text in asked]) == [
         Reply("", "refused"),
-        Reply("On a red background a star moves left."),
+        Reply("On a red background a triangle moves left."),
         Reply("", "empty_reply"),
         Reply("", "rejected_request"),
-        Reply("A star mo", "cut_off"),
+        Reply("A triangle mo", "cut_off"),
     ]
 
 

@@ -15,8 +15,8 @@ from tpo_plugin.tiny import llm
 from tpo_plugin.tiny.questions import true_answer
 from tpo_plugin.tiny.world import Scene, draw_scenes, frames_at
 
-SCENES = [Scene("red", "star", "left"), Scene("blue", "ring", "up")]
-CAPTIONS = "[0.5 s] On a red background a star moves left.\n[4.5 s] On a blue background a ring moves up."
+SCENES = [Scene("red", "triangle", "left"), Scene("blue", "square", "up")]
+CAPTIONS = "[0.5 s] On a red background a triangle moves left.\n[4.5 s] On a blue background a square moves up."
 
 
 def both() -> np.ndarray:
@@ -25,25 +25,25 @@ def both() -> np.ndarray:
 
 def test_captions_say_what_the_frames_show() -> None:
     said = llm.answer(template("caption"), both())
-    assert said == "On a red background a star moves left. On a blue background a ring moves up."
-    assert llm.scenes_of(said) == [Scene("red", "star", "left"), Scene("blue", "ring", "up")]
+    assert said == "On a red background a triangle moves left. On a blue background a square moves up."
+    assert llm.scenes_of(said) == [Scene("red", "triangle", "left"), Scene("blue", "square", "up")]
     assert llm.scenes_of(CAPTIONS) == llm.scenes_of(said)
 
 
 def test_captions_of_one_scene_are_put_together() -> None:
-    parts = "On a red background a star.\nOn a red background a star moves left. On a blue background a ring."
-    assert llm.scenes_of(parts) == [Scene("red", "star", "left"), Scene("blue", "ring", "")]
+    parts = "On a red background a triangle.\nOn a red background a triangle moves left. On a blue background a square."
+    assert llm.scenes_of(parts) == [Scene("red", "triangle", "left"), Scene("blue", "square", "")]
 
 
 def test_answers_from_frames() -> None:
-    assert llm.answer("What shape is shown right after the red background?", both()) == "ring"
+    assert llm.answer("What shape is shown right after the red background?", both()) == "square"
     guess = llm.answer("What shape is shown right after the red background?", both()[:2])
     assert guess == llm.answer("What shape is shown right after the red background?", both()[:2])
     guesses = {
         llm.answer(f"What shape is shown when the background is {name}?", both())
         for name in ("cyan", "pink", "gray", "black")
     }
-    assert guesses <= {"circle", "square", "triangle", "cross", "ring", "star"}
+    assert guesses <= {"circle", "square", "triangle", "cross"}
     assert llm.answer("Describe what happens when the background is cyan.", both()) == "I cannot tell"
 
 
@@ -69,10 +69,10 @@ def test_queries_for_each_task(kind: str, task: str) -> None:
 @pytest.mark.parametrize(
     ("chosen", "rejected", "verdicts"),
     [
-        ("ring", "star", ("yes", "no", "yes")),
-        ("star", "ring", ("no", "yes", "no")),
-        ("ring", "Ring.", ("equally", "no", "yes")),
-        ("star", "cross", ("equally", "yes", "no")),
+        ("square", "triangle", ("yes", "no", "yes")),
+        ("triangle", "square", ("no", "yes", "no")),
+        ("square", "Square.", ("equally", "no", "yes")),
+        ("triangle", "cross", ("equally", "yes", "no")),
     ],
 )
 def test_judge(chosen: str, rejected: str, verdicts: tuple[str, str, str]) -> None:

@@ -17,12 +17,12 @@ def test_directions(motion: str) -> None:
 
 
 def test_a_scene_that_comes_back_is_a_scene_of_its_own() -> None:
-    scenes = [Scene("red", "star", "left"), Scene("blue", "ring", "up"), Scene("red", "star", "left")]
+    scenes = [Scene("red", "triangle", "left"), Scene("blue", "square", "up"), Scene("red", "triangle", "left")]
     read = read_scenes(frames_at(scenes, [0.5, 3.5, 4.5, 7.5, 8.5, 11.5], 64))
     assert [(scene.colour, scene.shape, scene.motion) for scene in read] == [
-        ("red", "star", "left"),
-        ("blue", "ring", "up"),
-        ("red", "star", "left"),
+        ("red", "triangle", "left"),
+        ("blue", "square", "up"),
+        ("red", "triangle", "left"),
     ]
 
 

@@ -27,7 +27,7 @@ def test_drawn_scenes() -> None:
 
 
 def test_scene_at() -> None:
-    scenes = [Scene("red", "star", "left", 2.0), Scene("blue", "ring", "up", 4.0)]
+    scenes = [Scene("red", "cross", "left", 2.0), Scene("blue", "square", "up", 4.0)]
     assert [scene_at(scenes, time) for time in (0.0, 1.0, 2.0, 5.0)] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.75)]
     assert scene_at(scenes, 6.0) == (1, 1.0), "the last picture stays"
 
@@ -56,6 +56,6 @@ def test_scenes_survive_the_video_file(tmp_path: Path, seed: int, noise: bool) -
 
 
 def test_one_frame_tells_no_motion() -> None:
-    scenes = [Scene("red", "star", "left")]
-    assert read_scenes(frames_at(scenes, [1.0], 64)) == [Scene("red", "star", "")]
-    assert read_scenes(frames_at(scenes, [1.0, 2.0], 64)) == [Scene("red", "star", "left")]
+    scenes = [Scene("red", "cross", "left")]
+    assert read_scenes(frames_at(scenes, [1.0], 64)) == [Scene("red", "cross", "")]
+    assert read_scenes(frames_at(scenes, [1.0, 2.0], 64)) == [Scene("red", "cross", "left")]

@@ -8,7 +8,7 @@ FOLDER/truth.json                           {task: {question id: {kind, form, sc
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,13 @@ def write_benchmarks(folder: str | Path, seed: int = 0, sizes: BenchmarkSizes = 
     The same seed gives the same questions and frames.
     """
     root = Path(folder)
-    letters = random.Random(f"letters {seed}")
     videomme, mlvu, truth = [], [], {"videomme": {}, "mlvu_dev": {}}  # type: ignore[var-annotated]
     groups = {"short": sizes.short, "medium": sizes.medium, "long": sizes.long, "mlvu": sizes.mlvu}
     for group, count in groups.items():
-        answers = _balanced(count, letters)
         for film in tqdm(list(films(group, count, sizes.per_video, seed)), desc=f"{group} benchmark", unit="video"):
             _write_film(root / ("mlvu" if group == "mlvu" else "videomme/data") / f"{film.name}.mp4", film, seed)
             for number, question in enumerate(film.asked, 1):
-                options = question.options(random.Random(f"options {seed} {film.name} {number}"), next(answers))
+                options = question.choices
                 fact = {"kind": question.kind, "form": question.form, "scenes": len(film.scenes), "video": film.name}
                 if group == "mlvu":
                     truth["mlvu_dev"][str(len(mlvu))] = fact  # MLVU has no question ids: the row's number
@@ -125,7 +123,7 @@ def _ask(scenes: list[Scene], count: int, start: int, rng: random.Random) -> lis
         turn += 1
         form = BY_NAME[forms[(turn // 2) % len(forms)]]
         tries = (questions.ask(form, scenes, rng) for _ in range(20))
-        fresh = (one for one in tries if one and one.answer in form.choices and one not in found)
+        fresh = (one for one in tries if one and one.has_options and one not in found)
         question = next(fresh, None)
         if question is not None:
             found.append(question)
@@ -134,19 +132,13 @@ def _ask(scenes: list[Scene], count: int, start: int, rng: random.Random) -> lis
     return found
 
 
-def _balanced(count: int, rng: random.Random) -> Iterator[int]:
-    places = [index % len(LETTERS) for index in range(count)]
-    rng.shuffle(places)
-    return iter(places)
-
-
 def _write_film(path: Path, film: Film, seed: int) -> None:
     times = [index / FPS for index in range(round(duration(film.scenes) * FPS))]
     noise = np.random.default_rng([seed, *film.name.encode()])
     write_video(path, frames_at(film.scenes, times, SIZE, noise), FPS)
 
 
-def _videomme_row(group: str, film: Film, number: int, question: Question, options: list[str]) -> dict[str, Any]:
+def _videomme_row(group: str, film: Film, number: int, question: Question, options: Sequence[str]) -> dict[str, Any]:
     return {
         "video_id": film.name,
         "duration": group,
@@ -162,7 +154,7 @@ def _videomme_row(group: str, film: Film, number: int, question: Question, optio
     }
 
 
-def _mlvu_row(film: Film, question: Question, options: list[str]) -> dict[str, Any]:
+def _mlvu_row(film: Film, question: Question, options: Sequence[str]) -> dict[str, Any]:
     return {
         "video_name": f"{film.name}.mp4",
         "question": questions.mlvu_question(question.text, options),

@@ -52,8 +52,9 @@ def look(text: str, frames: Sequence[np.ndarray]) -> str:
     """An answer to a question about the frames, or their caption for any other text. What they don't show, it guesses."""
     scenes = read_scenes(frames)
     for form in BY_NAME.values():
-        if form.parse(text) is not None:
-            guess = random.Random(stable_id(text, caption(frames))).choice(form.choices or ("I cannot tell",))
+        subject = form.parse(text)
+        if subject is not None:
+            guess = random.Random(stable_id(text, caption(frames))).choice(form.choices(subject) or ("I cannot tell",))
             return true_answer(text, scenes) or guess
     return caption(frames)
 

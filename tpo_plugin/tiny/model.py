@@ -42,11 +42,10 @@ def build_tokenizer(vocab_size: int = 560) -> PreTrainedTokenizerFast:
             if asked is None:
                 continue
             texts.append(f"{asked.text}\n{asked.answer}")
-            if asked.choices:
-                options = asked.options(rng)
+            if asked.has_options:
                 style = rng.choice(["videomme", "mlvu"])
-                texts.append(questions.with_options(asked.text, options, style))
-                texts.append(questions.letter_answer(options, asked.answer))
+                texts.append(questions.with_options(asked.text, asked.choices, style))
+                texts.append(questions.letter_answer(asked.choices, asked.answer))
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()

@@ -42,7 +42,7 @@ class PretrainOptions:
     tower_steps: int = 2500
     tower_learning_rate: float = 1e-3
     recall_steps: int = 1000
-    steps: int = 6000
+    steps: int = 4500
     batch_size: int = 16
     learning_rate: float = 1.5e-3
     warmup_steps: int = 200
@@ -67,19 +67,18 @@ def draw_turns(scenes: list[Scene], rng: random.Random, recall_only: bool) -> li
     `recall_only` leaves out all but scans and localized questions: with them the model learns to find a scene by its colour. A scan
     tells the scenes in random order, so after each colour the rest must be looked up; without it that skill does not come.
     """
-    if rng.random() < (0.5 if recall_only else 0.15):
-        return [(SCAN, _scan(scenes, rng))]
-    if recall_only:
-        asked = [questions.ask(questions.BY_NAME[rng.choice(["shape", "motion"])], scenes, rng) for _ in range(4)]
-        return [(question.text, question.answer) for question in asked if question]
-    askable = [question for form in questions.FORMS if (question := questions.ask(form, scenes, rng))]
     kind = rng.random()
-    if kind < 0.15:
+    if kind < (0.5 if recall_only else 0.1):
+        return [(SCAN, _scan(scenes, rng))]
+    askable = [question for form in questions.FORMS if (question := questions.ask(form, scenes, rng))]
+    if recall_only:
+        picked = rng.choices([question for question in askable if question.form in ("shape", "motion")], k=4)
+    elif kind < 0.2:
         picked = [question for question in askable if question.form == "list"]
     elif kind < 0.65:
         picked = rng.choices(askable, k=4)
     else:
-        return _with_options([question for question in askable if question.choices], rng)
+        return _with_options([question for question in askable if question.has_options], rng)
     return [(question.text, question.answer) for question in picked]
 
 
@@ -92,12 +91,13 @@ def _scan(scenes: list[Scene], rng: random.Random) -> str:
 def _with_options(askable: list[Question], rng: random.Random) -> list[tuple[str, str]]:
     """One question in Video-MME's long wording, or two in MLVU's short one."""
     style = rng.choice(["videomme", "mlvu", "mlvu"])
-    turns = []
-    for question in rng.choices(askable, k=1 if style == "videomme" else 2):
-        options = question.options(rng)
-        prompt = questions.with_options(question.text, options, style)
-        turns.append((prompt, questions.letter_answer(options, question.answer)))
-    return turns
+    return [
+        (
+            questions.with_options(question.text, question.choices, style),
+            questions.letter_answer(question.choices, question.answer),
+        )
+        for question in rng.choices(askable, k=1 if style == "videomme" else 2)
+    ]
 
 
 class ClipBatches:

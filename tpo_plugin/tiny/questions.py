@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tpo_plugin.tiny.world import COLOURS, MOTIONS, SHAPES, Scene
+from tpo_plugin.tiny.world import MOTIONS, SHAPES, Scene
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 EDGES = {"left": "left side", "right": "right side", "up": "top", "down": "bottom"}
@@ -20,7 +20,11 @@ LETTERS = "ABCD"
 
 @dataclass(frozen=True)
 class Question:
-    """A question about some scenes with its true answer; `choices` are the answers that it could have had."""
+    """A question about some scenes with its true answer.
+
+    `choices` are the four answers that it could have, in a fixed order (none where any text may be one): a model of this size
+    does not learn to look a letter up in a shuffled list.
+    """
 
     form: str
     task: str
@@ -29,17 +33,10 @@ class Question:
     answer: str
     choices: tuple[str, ...] = ()
 
-    def options(self, rng: random.Random, place: int | None = None) -> list[str]:
-        """Four options, the true answer at `place` (None: anywhere).
-
-        An answer that the question itself names is always among the wrong ones: else the question gives itself away.
-        """
-        wrong = [choice for choice in self.choices if choice != self.answer]
-        named = [choice for choice in wrong if choice in self.text.rstrip("?").split()]
-        picked = named + rng.sample([choice for choice in wrong if choice not in named], 3 - len(named))
-        rng.shuffle(picked)
-        picked.insert(rng.randrange(4) if place is None else place, self.answer)
-        return picked
+    @property
+    def has_options(self) -> bool:
+        """Whether it can be asked with four options, the true answer among them."""
+        return self.answer in self.choices
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Form:
     template: str
     subjects: Callable[[Sequence[Scene]], list[str]]
     answer: Callable[[Sequence[Scene], str], str | None]
-    choices: tuple[str, ...] = ()
+    choices: Callable[[str], tuple[str, ...]] = lambda subject: ()
 
     def parse(self, text: str) -> str | None:
         """The subject of `text` if it is a question of this form."""
@@ -119,28 +116,28 @@ def _listing(scenes: Sequence[Scene]) -> str:
 
 WHEN = "when the background is {subject}"
 FORMS = (
-    Form("shape", "object", "localized", f"What shape is shown {WHEN}?", _colours, _shape, SHAPES),
-    Form("motion", "action", "localized", f"Which way does the shape move {WHEN}?", _colours, _motion, tuple(MOTIONS)),
+    Form("shape", "object", "localized", f"What shape is shown {WHEN}?", _colours, _shape, lambda _: SHAPES),
+    Form("motion", "action", "localized", f"Which way does the shape move {WHEN}?", _colours, _motion, lambda _: tuple(MOTIONS)),
     Form(
         "edge", "spatial", "localized", f"Where does the shape end up {WHEN}?", _colours,
-        lambda scenes, colour: EDGES.get(_motion(scenes, colour) or ""), tuple(EDGES.values()),
+        lambda scenes, colour: EDGES.get(_motion(scenes, colour) or ""), lambda _: tuple(EDGES.values()),
     ),
     Form("scene", "descriptive", "localized", f"Describe what happens {WHEN}.", _colours, _described),
     Form(
         "next", "temporal_reasoning", "comprehensive", "What shape is shown right after the {subject} background?",
-        lambda scenes: _colours(scenes)[:-1], lambda scenes, colour: _shape(scenes, colour, 1), SHAPES,
+        lambda scenes: _colours(scenes)[:-1], lambda scenes, colour: _shape(scenes, colour, 1), lambda _: SHAPES,
     ),
     Form(
         "previous", "temporal_reasoning", "comprehensive", "What shape is shown right before the {subject} background?",
-        lambda scenes: _colours(scenes)[1:], lambda scenes, colour: _shape(scenes, colour, -1), SHAPES,
+        lambda scenes: _colours(scenes)[1:], lambda scenes, colour: _shape(scenes, colour, -1), lambda _: SHAPES,
     ),
     Form(
         "order", "temporal_reasoning", "comprehensive", "Which background comes first, {subject}?",
-        _colour_pairs, _earlier, tuple(COLOURS),
+        _colour_pairs, _earlier, lambda subject: (*subject.split(" or "), "both at once", "neither"),
     ),
     Form(
         "count", "information_extraction", "comprehensive", "How many times is a {subject} shown?",
-        _shapes, _count, NUMBERS[1:7],
+        _shapes, _count, lambda _: NUMBERS[1:5],
     ),
     Form(
         "list", "summarization", "comprehensive", "List the {subject} in order.",
@@ -159,7 +156,9 @@ def ask(form: Form, scenes: Sequence[Scene], rng: random.Random) -> Question | N
     answer = form.answer(scenes, subject)
     if answer is None:
         return None
-    return Question(form.name, form.task, form.kind, form.template.format(subject=subject), answer, form.choices)
+    return Question(
+        form.name, form.task, form.kind, form.template.format(subject=subject), answer, form.choices(subject)
+    )
 
 
 def true_answer(text: str, scenes: Sequence[Scene]) -> str | None:

@@ -25,7 +25,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (245, 245, 245),
     "black": (15, 15, 15),
 }
-SHAPES = ("circle", "square", "triangle", "cross", "ring", "star")
+SHAPES = ("circle", "square", "triangle", "cross")
 # Unit vectors in image coordinates: x to the right, y down.
 MOTIONS: dict[str, tuple[float, float]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
@@ -115,8 +115,6 @@ def _signed_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Distance to the border of a unit `shape` at the origin, negative inside (exact or a close bound)."""
     if shape == "circle":
         return np.hypot(x, y) - 0.95
-    if shape == "ring":
-        return np.abs(np.hypot(x, y) - 0.75) - 0.22
     if shape == "square":
         return np.maximum(np.abs(x), np.abs(y)) - 0.85
     if shape == "triangle":
@@ -124,8 +122,4 @@ def _signed_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if shape == "cross":
         wide, narrow = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
         return np.maximum(wide - 1.0, narrow - 0.28)
-    if shape == "star":
-        angle = np.mod(np.arctan2(x, -y) + np.pi / 5, 2 * np.pi / 5) - np.pi / 5
-        reach = np.hypot(x, y)
-        return 0.62 * (reach * (np.cos(angle) + 1.45 * np.abs(np.sin(angle))) - 1.1)
     raise ValueError(f"unknown shape {shape!r}; the tiny world has {', '.join(SHAPES)}")

@@ -73,4 +73,4 @@ def timed_frames(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
 
 def quarter_turns(frame: Any) -> int:
     """Quarter turns, counter-clockwise, that a player makes with the decoded picture: phones record video lying on its side."""
-    return round(getattr(frame, "rotation", 0) / 90) % 4
+    return round(frame.rotation / 90) % 4
