@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -82,22 +83,23 @@ def test_a_value_that_never_was_finished_is_not_written(tmp_path: Path) -> None:
     assert (tmp_path / "journal.jsonl").read_bytes() == b""
 
 
-def _hold(folder: Path, held: multiprocessing.Event, release: multiprocessing.Event) -> None:
-    with Journal(folder):
-        held.set()
-        release.wait(30)
+HOLD = """
+import sys, time
+from pathlib import Path
+from tpo_plugin.curation.journal import Journal
+with Journal(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    held, release = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(tmp_path, held, release))
-    process.start()
-    assert held.wait(30)
-    with pytest.raises(TPOError, match="another run is writing to"):
-        Journal(tmp_path).__enter__()
-    process.kill()  # the lock goes with the process, however it ends
-    process.join()
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(TPOError, match="another run is writing to"):
+            Journal(tmp_path).__enter__()
+        process.kill()  # the lock goes with the process, however it ends
     with Journal(tmp_path) as journal:
         journal.put("caption", "u0", 1)
 

@@ -26,6 +26,8 @@ def start(recipe: Path, *overrides: str, **environment: str) -> subprocess.Popen
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
+        # A background shell starts its children deaf to SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 class WorldSizes:
     """How much of a world is written: `videos` to curate, each of `scenes` scenes of `scene_seconds`, and the benchmarks."""
 
-    videos: int = 500
+    videos: int = 300
     scenes: int = 12
     scene_seconds: float = 8.0
     benchmarks: BenchmarkSizes = field(default_factory=BenchmarkSizes)

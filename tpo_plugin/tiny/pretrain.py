@@ -2,8 +2,8 @@
 
     tpo tiny pretrain OUTPUT
 
-Three stages: the vision tower learns to see single frames (`tower.py`), the whole model to find a scene by its colour, then to answer
-all questions. Clips have 1-4 scenes in 2-8 frames. Long videos are never seen: the model is right on short clips and poor on long ones, which
+The vision tower learns to see single frames (`tower.py`), then the whole model learns to find a scene by its colour, to answer all
+questions, and once more those about order and number. Clips have 1-4 scenes in 2-8 frames. Long videos are never seen: the model is right on short clips and poor on long ones, which
 is the situation that temporal preference optimization starts from.
 """
 
@@ -36,15 +36,29 @@ IGNORE = -100
 
 
 @dataclass(frozen=True)
+class Round:
+    """One optimizer run with a cosine schedule over `mixes`: (name in MIXES, steps) one after another."""
+
+    mixes: tuple[tuple[str, int], ...]
+    learning_rate: float
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        return sum(steps for _, steps in self.mixes)
+
+
+@dataclass(frozen=True)
 class PretrainOptions:
     """Numbers of the pre-training run; the defaults made the shipped weights."""
 
     tower_steps: int = 2500
     tower_learning_rate: float = 1e-3
-    recall_steps: int = 1000
-    steps: int = 4500
+    rounds: tuple[Round, ...] = (
+        Round((("recall", 1000), ("all", 3500)), learning_rate=1.5e-3, seed=0),
+        Round((("order", 3000),), learning_rate=1e-3, seed=1),
+    )
     batch_size: int = 16
-    learning_rate: float = 1.5e-3
     warmup_steps: int = 200
     seed: int = 0
 
@@ -61,24 +75,32 @@ def draw_clip(rng: random.Random, noise: np.random.Generator) -> tuple[list[Scen
     return scenes, frames_at(scenes, [start + (i + 0.5) * step for i in range(frames)], IMAGE_SIZE, noise)
 
 
-def draw_turns(scenes: list[Scene], rng: random.Random, recall_only: bool) -> list[tuple[str, str]]:
-    """A conversation about the clip: a scan of its scenes, open questions, or questions with options.
+# Shares of conversations that are a scan, a list, open questions; the rest are questions with options.
+MIXES = {"recall": (0.5, 0.0, 0.5), "all": (0.1, 0.1, 0.45), "order": (0.05, 0.2, 0.4)}
 
-    `recall_only` leaves out all but scans and localized questions: with them the model learns to find a scene by its colour. A scan
-    tells the scenes in random order, so after each colour the rest must be looked up; without it that skill does not come.
+
+def draw_turns(scenes: list[Scene], rng: random.Random, mix: str) -> list[tuple[str, str]]:
+    """A conversation about the clip: a scan of its scenes, a list, open questions, or questions with options.
+
+    In `recall` only scans and localized questions occur: with them the model learns to find a scene by its colour. A scan tells the
+    scenes in random order, so after each colour the rest must be looked up; without it that skill does not come. `order` asks
+    mostly comprehensive questions.
     """
     kind = rng.random()
-    if kind < (0.5 if recall_only else 0.1):
+    scans, lists, opens = MIXES[mix]
+    if kind < scans:
         return [(SCAN, _scan(scenes, rng))]
     askable = [question for form in questions.FORMS if (question := questions.ask(form, scenes, rng))]
-    if recall_only:
+    ordered = [question for question in askable if question.kind == "comprehensive" and question.form != "list"]
+    if mix == "recall":
         picked = rng.choices([question for question in askable if question.form in ("shape", "motion")], k=4)
-    elif kind < 0.2:
+    elif kind < scans + lists:
         picked = [question for question in askable if question.form == "list"]
-    elif kind < 0.65:
-        picked = rng.choices(askable, k=4)
+    elif kind < scans + lists + opens:
+        picked = rng.choices(askable, k=4) if mix == "all" else rng.choices(askable, k=1) + rng.choices(ordered, k=3)
     else:
-        return _with_options([question for question in askable if question.has_options], rng)
+        more = ordered if mix == "order" else []
+        return _with_options([question for question in askable if question.has_options] + more, rng)
     return [(question.text, question.answer) for question in picked]
 
 
@@ -107,7 +129,7 @@ class ClipBatches:
         self.tokenizer = processor.tokenizer
         self.video_token = processor.video_token_id
         self.processor = processor
-        self.recall_only = False
+        self.mix = "all"
         self.batch_size = batch_size
         self.rng = random.Random(seed)
         self.noise = np.random.default_rng(seed)
@@ -141,7 +163,7 @@ class ClipBatches:
         rows = []
         for _ in range(self.batch_size):
             scenes, frames = draw_clip(self.rng, self.noise)
-            rows.append((frames, *self._conversation(draw_turns(scenes, self.rng, self.recall_only), len(frames))))
+            rows.append((frames, *self._conversation(draw_turns(scenes, self.rng, self.mix), len(frames))))
         length = max(len(ids) for _, ids, _ in rows)
         pad = self.tokenizer.pad_token_id
         most = max(len(frames) for frames, _, _ in rows)
@@ -173,25 +195,34 @@ def clip_loss(model: Any, batch: dict[str, Tensor], video_token: int) -> Tensor:
 
 
 def pretrain(output: Path, options: PretrainOptions = PretrainOptions()) -> None:
-    """Train from scratch on one thread (24-40 minutes for the default) and save model and processor to `output`."""
+    """Train from scratch on one thread (about half an hour) and save model and processor to `output`."""
     torch.manual_seed(options.seed)
     torch.set_num_threads(1)
     processor = build_processor()
     model = build_model(processor).train()
     seen = train_tower(model, processor, options.tower_steps, options.tower_learning_rate, options.seed)
     logger.info("the tower reads at least %.0f %% of colours, shapes and motions", 100 * seen)
-    batches = ClipBatches(processor, options.batch_size, options.seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    for number, one in enumerate(options.rounds, 1):
+        loss = _train(model, processor, one, options)
+        logger.info("round %d: %d steps, mean loss %.4f", number, one.steps, loss)
+    model.eval().save_pretrained(output)
+    processor.save_pretrained(output)
+
+
+def _train(model: Any, processor: Any, one: Round, options: PretrainOptions) -> float:
+    """One round; the running mean of its loss."""
+    batches = ClipBatches(processor, options.batch_size, one.seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=one.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
 
     def scale(step: int) -> float:
         warm = min(1.0, (step + 1) / options.warmup_steps)
-        return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / options.steps)))
+        return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / one.steps)))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+    mixes = [mix for mix, steps in one.mixes for _ in range(steps)]
     mean_loss = math.log(len(processor.tokenizer))
-    progress = tqdm(range(options.steps), desc="pre-train", unit="step")
-    for step in progress:
-        batches.recall_only = step < options.recall_steps
+    progress = tqdm(mixes, desc="pre-train", unit="step")
+    for step, batches.mix in enumerate(progress):
         loss = clip_loss(model, next(batches), processor.video_token_id)
         optimizer.zero_grad()
         loss.backward()
@@ -201,6 +232,4 @@ def pretrain(output: Path, options: PretrainOptions = PretrainOptions()) -> None
         mean_loss = 0.99 * mean_loss + 0.01 * loss.item()
         if step % 100 == 0:
             progress.set_postfix(loss=f"{mean_loss:.3f}", refresh=False)
-    model.eval().save_pretrained(output)
-    processor.save_pretrained(output)
-    logger.info("pre-trained %d steps, mean loss %.4f, saved to %s", options.steps, mean_loss, output)
+    return mean_loss
