@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import datasets
 import pytest
 
 from tpo_plugin.dataset.export import export
@@ -77,6 +78,7 @@ def test_a_file_format_does_not_replace_a_folder(curated: Path, tmp_path: Path):
 @pytest.mark.parametrize(("name", "file"), [("llava", ""), ("hf", "dataset_dict.json")])
 def test_a_disk_that_fills_leaves_the_old_export(curated: Path, tmp_path: Path, name: str, file: str):
     resource = pytest.importorskip("resource")
+    datasets.disable_progress_bars()  # a bar that cannot be written keeps tqdm's lock for ever
     done = export(curated, name, tmp_path / "out")
     before = (done.output / file).read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -86,6 +88,7 @@ def test_a_disk_that_fills_leaves_the_old_export(curated: Path, tmp_path: Path, 
             export(curated, name, done.output)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        datasets.enable_progress_bars()
     assert (done.output / file).read_bytes() == before
 
 
