@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import accumulate
 
 from tpo_plugin.curation.captions import owner
@@ -23,16 +23,6 @@ FORM = re.compile(
 KINDS: tuple[Kind, ...] = ("localized", "comprehensive")
 
 
-@dataclass(frozen=True)
-class Draw:
-    """A query to be written: its id, kind, task type and (localized) segment."""
-
-    id: str
-    kind: Kind
-    task: str
-    segment: Segment | None
-
-
 def check_options(options: QueryOptions) -> None:
     """RecipeError for a ratio or a task mix that names unknown things or holds no positive share."""
     for name, shares, known in (("ratio", options.ratio, KINDS), ("task_mix", options.task_mix, tuple(task_texts()))):
@@ -47,8 +37,8 @@ def check_options(options: QueryOptions) -> None:
         )
 
 
-def draw_queries(video: Video, segments: list[Segment], options: QueryOptions, seed: int) -> list[Draw]:
-    """`per_video` draws whose kinds and tasks follow the recipe's shares as closely as whole numbers allow.
+def draw_queries(video: Video, segments: list[Segment], options: QueryOptions, seed: int) -> list[Query]:
+    """`per_video` queries without their text yet, whose kinds and tasks follow the recipe's shares as closely as whole numbers allow.
 
     Systematic sampling from a start that differs for each video: every video is close to the shares, all together closer.
     """
@@ -60,7 +50,7 @@ def draw_queries(video: Video, segments: list[Segment], options: QueryOptions, s
     for index, (kind, task) in enumerate(zip(kinds, tasks)):
         segment = segments[index % len(segments)] if kind == "localized" else None
         query_id = stable_id(video.id, "query", seed, kind, task, index)
-        draws.append(Draw(query_id, "localized" if kind == "localized" else "comprehensive", task, segment))
+        draws.append(Query(query_id, "localized" if kind == "localized" else "comprehensive", task, "", "", segment))
     return draws
 
 
@@ -70,7 +60,7 @@ def _systematic(shares: dict[str, float], count: int, rng: random.Random) -> lis
     return [names[min(bisect_right(reached, place), len(names) - 1)] for place in places]
 
 
-async def write_query(draw: Draw, captions: dict[str, str], llm: ChatClient) -> Query | str:
+async def write_query(draw: Query, captions: dict[str, str], llm: ChatClient) -> Query | str:
     """The query that the LLM writes for this draw (paper Fig. 7), or the reason why there is none."""
     described = captions.get(owner(draw.segment), "")
     if not described:
@@ -80,7 +70,7 @@ async def write_query(draw: Draw, captions: dict[str, str], llm: ChatClient) -> 
     if reply.problem:
         return f"query_{reply.problem}"
     found = parse_query(reply.text)
-    return found if isinstance(found, str) else Query(draw.id, draw.kind, draw.task, *found, draw.segment)
+    return found if isinstance(found, str) else replace(draw, text=found[0], answer=found[1])
 
 
 def parse_query(text: str) -> tuple[str, str] | str:
@@ -109,5 +99,4 @@ def drafts(
     """The queries as far as they are known before an LLM writes their text: ids, kinds, tasks, segments."""
     if options.source == "qa":
         return queries_from_qa(video, qa, options, seed)
-    draws = draw_queries(video, segments, options, seed)
-    return [Query(draw.id, draw.kind, draw.task, "", "", draw.segment) for draw in draws]
+    return draw_queries(video, segments, options, seed)

@@ -13,8 +13,8 @@ from typing import Any
 from tpo_plugin.errors import TPOError
 from tpo_plugin.options import VideoOptions
 from tpo_plugin.records import read_jsonl
+from tpo_plugin.video import SUFFIXES
 
-SUFFIXES = {".mp4", ".webm", ".mkv", ".avi", ".mov"}
 DIGEST_BYTES = 1 << 16
 
 

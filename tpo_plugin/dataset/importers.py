@@ -20,10 +20,10 @@ from tpo_plugin.dataset.columns import REQUIRED, missing_column, pick_columns
 from tpo_plugin.dataset.pairs import MANIFEST, Row, strip_placeholders, to_llava, unique_ids
 from tpo_plugin.errors import TPOError
 from tpo_plugin.records import Kind, stable_id, write_json, write_text
+from tpo_plugin.video import SUFFIXES
 
 REPORT, REJECTED = "import_report.json", "rejected_rows.csv"
 DELIMITERS = (",", "\t", ";", "|")
-SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov")
 NOT_FOUND = "video not found"
 
 

@@ -8,7 +8,7 @@ FOLDER/truth.json                           {task: {question id: {kind, form, sc
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,15 +81,16 @@ def write_benchmarks(folder: str | Path, seed: int = 0, sizes: BenchmarkSizes = 
     groups = {"short": sizes.short, "medium": sizes.medium, "long": sizes.long, "mlvu": sizes.mlvu}
     for group, count in groups.items():
         for film in tqdm(list(films(group, count, sizes.per_video, seed)), desc=f"{group} benchmark", unit="video"):
-            _write_film(root / ("mlvu" if group == "mlvu" else "videomme/data") / f"{film.name}.mp4", film, seed)
+            folder_of = "mlvu" if group == "mlvu" else "videomme/data"
+            noise = np.random.default_rng([seed, *film.name.encode()])
+            write_scenes(root / folder_of / f"{film.name}.mp4", film.scenes, noise)
             for number, question in enumerate(film.asked, 1):
-                options = question.choices
                 fact = {"kind": question.kind, "form": question.form, "scenes": len(film.scenes), "video": film.name}
                 if group == "mlvu":
                     truth["mlvu_dev"][str(len(mlvu))] = fact  # MLVU has no question ids: the row's number
-                    mlvu.append(_mlvu_row(film, question, options))
+                    mlvu.append(_mlvu_row(film, question))
                 else:
-                    row = _videomme_row(group, film, number, question, options)
+                    row = _videomme_row(group, film, number, question)
                     truth["videomme"][row["question_id"]] = fact
                     videomme.append(row)
     _write_rows(root / "lmms-eval" / "Video-MME" / "test.parquet", videomme)
@@ -132,13 +133,13 @@ def _ask(scenes: list[Scene], count: int, start: int, rng: random.Random) -> lis
     return found
 
 
-def _write_film(path: Path, film: Film, seed: int) -> None:
-    times = [index / FPS for index in range(round(duration(film.scenes) * FPS))]
-    noise = np.random.default_rng([seed, *film.name.encode()])
-    write_video(path, frames_at(film.scenes, times, SIZE, noise), FPS)
+def write_scenes(path: Path, scenes: list[Scene], noise: np.random.Generator) -> None:
+    """Write the video of these scenes: FPS frames a second, SIZE pixels a side, each frame varied a little by `noise`."""
+    times = [index / FPS for index in range(round(duration(scenes) * FPS))]
+    write_video(path, frames_at(scenes, times, SIZE, noise), FPS)
 
 
-def _videomme_row(group: str, film: Film, number: int, question: Question, options: Sequence[str]) -> dict[str, Any]:
+def _videomme_row(group: str, film: Film, number: int, question: Question) -> dict[str, Any]:
     return {
         "video_id": film.name,
         "duration": group,
@@ -149,16 +150,16 @@ def _videomme_row(group: str, film: Film, number: int, question: Question, optio
         "question_id": f"{film.name}-{number}",
         "task_type": VIDEOMME_TYPES[question.form],
         "question": question.text,
-        "options": [f"{letter}. {option}" for letter, option in zip(LETTERS, options)],
-        "answer": LETTERS[options.index(question.answer)],
+        "options": [f"{letter}. {option}" for letter, option in zip(LETTERS, question.choices)],
+        "answer": LETTERS[question.choices.index(question.answer)],
     }
 
 
-def _mlvu_row(film: Film, question: Question, options: Sequence[str]) -> dict[str, Any]:
+def _mlvu_row(film: Film, question: Question) -> dict[str, Any]:
     return {
         "video_name": f"{film.name}.mp4",
-        "question": questions.mlvu_question(question.text, options),
-        "answer": LETTERS[options.index(question.answer)],
+        "question": questions.mlvu_question(question.text, question.choices),
+        "answer": LETTERS[question.choices.index(question.answer)],
         "task_type": MLVU_TYPES[question.form],
     }
 

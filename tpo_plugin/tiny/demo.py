@@ -29,12 +29,11 @@ from tpo_plugin.options import CurateRecipe, EvaluateRecipe, TrainRecipe
 from tpo_plugin.recipe import load, shipped
 from tpo_plugin.records import write_json
 from tpo_plugin.report.page import write_report
-from tpo_plugin.tiny.benchmarks import FPS, SIZE, BenchmarkSizes, write_benchmarks
+from tpo_plugin.tiny.benchmarks import BenchmarkSizes, write_benchmarks, write_scenes
 from tpo_plugin.tiny.server import TinyServer
 from tpo_plugin.tiny.summary import summarise, table
-from tpo_plugin.tiny.world import draw_scenes, duration, frames_at
+from tpo_plugin.tiny.world import draw_scenes
 from tpo_plugin.training.run import train
-from tpo_plugin.video import write_video
 
 logger = logging.getLogger(__name__)
 
@@ -120,9 +119,8 @@ def _write_world(folder: Path, seed: int, sizes: WorldSizes) -> None:
     scenes = {}
     for index in tqdm(range(sizes.videos), desc="world", unit="video"):
         drawn = draw_scenes(random.Random(f"train {seed} {index}"), sizes.scenes, sizes.scene_seconds)
-        times = [frame / FPS for frame in range(round(duration(drawn) * FPS))]
         name = f"video_{index:03d}.mp4"
-        write_video(folder / "videos" / name, frames_at(drawn, times, SIZE, np.random.default_rng([seed, index])), FPS)
+        write_scenes(folder / "videos" / name, drawn, np.random.default_rng([seed, index]))
         scenes[name] = [asdict(scene) for scene in drawn]
     write_json(folder / "scenes.json", scenes)
     write_benchmarks(folder / "benchmarks", seed, sizes.benchmarks)

@@ -3,7 +3,7 @@
 Raises `VideoError` with one of the reasons in `REASONS` for a video that cannot be used.
 """
 
-from tpo_plugin.video.container import REASONS
+from tpo_plugin.video.container import REASONS, SUFFIXES
 from tpo_plugin.video.decode import read_frames
 from tpo_plugin.video.probe import VideoInfo, probe
 from tpo_plugin.video.sampling import sample_times, spread, time_instruction
@@ -11,6 +11,7 @@ from tpo_plugin.video.write import write_video
 
 __all__ = [
     "REASONS",
+    "SUFFIXES",
     "VideoInfo",
     "probe",
     "read_frames",

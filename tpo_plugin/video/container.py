@@ -10,6 +10,7 @@ from typing import Any
 
 from tpo_plugin.errors import VideoError
 
+SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov")
 REASONS = {
     "missing_file": "no such file",
     "empty_file": "the file has zero bytes",
