@@ -32,6 +32,6 @@ def test_wheel_holds_code_and_data(tmp_path: Path) -> None:
 def test_core_dependencies_are_few_and_loose() -> None:
     from importlib.metadata import requires
 
-    core = [line for line in requires("tpo-plugin") or [] if "extra ==" not in line]
+    core = [line for line in requires("tpo-plugin") or [] if ";" not in line]  # neither extras nor for an old Python
     assert len(core) <= 9
     assert not [line for line in core if "==" in line or "<" in line], "a LLaVA environment pins its own versions"

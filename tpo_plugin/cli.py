@@ -15,13 +15,13 @@ OPTIONAL = ("torch", "torchvision", "transformers", "trl", "peft", "accelerate",
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; 0 if it did all it was asked, 1 with one clear message on an error."""
+    """Run a command; 0 if it did all it was asked, 1 with one clear message on an error (`doctor`: if a run would fail)."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     for chatty in ("httpx", "httpx2", "httpcore", "openai", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except TPOError as error:
         print(f"tpo: {error}", file=sys.stderr)
         return 1
@@ -36,7 +36,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tpo: stopped; the same command continues", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,7 +55,17 @@ def _parser() -> argparse.ArgumentParser:
         ("evaluate", "checkpoints on lmms-eval benchmarks", _evaluate, "hf,lmms"),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("recipe", help="a YAML recipe; those of the package go by name, as in tiny/curate")
+        if name == "train":
+            command.add_argument(
+                "--upstream",
+                metavar="CHECKOUT",
+                help="run the DPO script of this LLaVA-NeXT or LongVA checkout with --tpo; its own flags follow after --",
+            )
+        command.add_argument(
+            "recipe",
+            nargs="?" if name == "train" else None,
+            help="a YAML recipe; those of the package go by name, as in tiny/curate",
+        )
         command.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a recipe's value (a.b=c)")
         command.set_defaults(run=run, extras=extras)
 
@@ -70,6 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--evaluation", type=Path, help="an evaluation output folder")
     report.set_defaults(run=_report)
+
+    _add_patch(
+        commands.add_parser("patch", help="put --tpo into the training script of a LLaVA-NeXT or LongVA checkout")
+    )
+    doctor = commands.add_parser("doctor", help="would a run start here, and if not, what to do")
+    doctor.add_argument("path", nargs="?", help="a checkout of LLaVA-NeXT or LongVA (default: none, for `tpo train RECIPE`)")
+    doctor.add_argument("--model", metavar="CHECKPOINT", help="what --model_name_or_path would be")
+    doctor.add_argument("--tower", help="what --vision_tower would be")
+    doctor.add_argument("--data", help="what --data_path would be")
+    doctor.set_defaults(run=_doctor)
 
     _add_tiny(commands.add_parser("tiny", help="parts of the tiny world"))
     return parser
@@ -96,6 +115,20 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     imported.add_argument("--allow-missing", action="store_true", help="keep rows whose video is not there")
     imported.add_argument("--encoding", help="the CSV's text encoding (default: UTF-8)")
     imported.set_defaults(run=_data_import)
+
+
+def _add_patch(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for action, text in (
+        ("apply", "insert our lines, which do nothing without --tpo; shows the diff first"),
+        ("revert", "take them out again, so that every byte is as it was"),
+        ("status", "what the checkout is, and which patches are applied"),
+    ):
+        command = commands.add_parser(action, help=text, description=text[0].upper() + text[1:])
+        command.add_argument("path", help="the repository's root folder")
+        if action != "status":
+            command.add_argument("--dry-run", action="store_true", help="show the diff and change nothing")
+        command.set_defaults(run=_patch, action=action)
 
 
 def _add_tiny(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +166,10 @@ def _curate(args: argparse.Namespace) -> None:
     from tpo_plugin.recipe import load
 
     recipe = load(CurateRecipe, args.recipe, tuple(args.overrides))
-    if "hf" in (recipe.responses.type, recipe.captions.generator.type):
+    types = {recipe.responses.type, recipe.captions.generator.type}
+    if "llava" in types:
+        args.extras = "llava"
+    if types != {"server"}:
         _use_torch()
     from tpo_plugin.curation.pipeline import curate
     from tpo_plugin.dataset.statistics import stats_text
@@ -143,8 +179,23 @@ def _curate(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     _use_torch()
-    from tpo_plugin.options import TrainRecipe
-    from tpo_plugin.recipe import load
+    if args.upstream:
+        args.extras = "llava"
+        from tpo_plugin.integrations.llava_family.launcher import launch
+
+        launch(args.upstream, [*([args.recipe] if args.recipe else []), *args.overrides])
+        return
+    if args.recipe is None:
+        raise TPOError("name a recipe, or give --upstream CHECKOUT -- FLAGS")
+    from tpo_plugin.options import TrainRecipe, UpstreamRecipe
+    from tpo_plugin.recipe import load, read
+
+    if "upstream" in read(args.recipe):
+        from tpo_plugin.training.upstream import train_upstream
+
+        args.extras = "llava"
+        print(train_upstream(load(UpstreamRecipe, args.recipe, tuple(args.overrides))))
+        return
     from tpo_plugin.training.run import train
 
     print(train(load(TrainRecipe, args.recipe, tuple(args.overrides))))
@@ -167,6 +218,34 @@ def _report(args: argparse.Namespace) -> None:
         label, equals, folder = item.partition("=")
         training[label if equals else Path(label).name] = Path(folder if equals else label)
     print(write_report(Path(args.output), args.pairs, training, args.evaluation))
+
+
+def _patch(args: argparse.Namespace) -> None:
+    from tpo_plugin.integrations import patching
+    from tpo_plugin.integrations.checkout import find_checkout
+
+    checkout = find_checkout(args.path, strict=args.action != "revert")
+    if args.action == "status":
+        print(patching.status_text(checkout))
+        return
+    changes = patching.plan_apply(checkout) if args.action == "apply" else patching.plan_revert(checkout)
+    for change in changes:
+        print(change.diff(checkout.path))
+    if not changes:
+        print("already applied" if args.action == "apply" else "nothing to revert")
+    elif args.dry_run:
+        print("dry run: nothing was changed")
+    else:
+        patching.carry_out(changes)
+        print("applied" if args.action == "apply" else "reverted")
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from tpo_plugin.integrations.doctor import doctor
+
+    report = doctor(args.path, args.model, args.tower, args.data)
+    print(report.text())
+    return int(report.fails)
 
 
 def _data_export(args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,18 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, crf:
 
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    pictures = iter(frames)
+    first = next(pictures)
     with av.open(f"file:{target.resolve()}", "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": str(crf), "preset": "ultrafast"}
-        for picture in frames:
-            stream.height, stream.width = picture.shape[:2]
+        stream = container.add_stream(
+            "libx264",
+            rate=Fraction(fps).limit_denominator(1000),
+            width=first.shape[1],
+            height=first.shape[0],
+            pix_fmt="yuv420p",
+            options={"crf": str(crf), "preset": "ultrafast"},
+        )
+        for picture in chain([first], pictures):
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
