@@ -5,11 +5,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tpo_plugin.errors import TPOError
+
+logger = logging.getLogger(__name__)
 
 WHOLE_BYTES = 64 << 20  # files up to this size are read in full,
 BLOCK_BYTES, STEP_BYTES = 64 << 10, 4 << 20  # of larger ones a block at each step, and the last block
@@ -32,6 +35,13 @@ def locked(output: Path) -> Iterator[None]:
         except OSError:
             raise TPOError(f"another run is writing to {output}; wait for it or choose another `output`") from None
         yield
+
+
+def check_local(checkpoint: str) -> None:
+    """A path that looks local must exist: otherwise the hub is asked for it and the error speaks of the hub."""
+    path = Path(checkpoint)
+    if (path.is_absolute() or checkpoint.startswith((".", "runs/")) or checkpoint.count("/") > 1) and not path.is_dir():
+        raise TPOError(f"no checkpoint folder at {checkpoint}")
 
 
 def adapter_base(checkpoint: str) -> str | None:
@@ -73,3 +83,18 @@ def checkpoint_digest(checkpoint: str) -> str:
     if base is not None:
         digest.update(checkpoint_digest(base).encode())
     return digest.hexdigest()[:16]
+
+
+def last_checkpoint(output: Path) -> Path | None:
+    """The newest complete `checkpoint-N`. The trainer's state is what transformers writes last into one: a folder without it, or
+    with half of it, was torn by a kill."""
+    folders = [folder for folder in output.glob("checkpoint-*") if folder.name.partition("-")[2].isdigit()]
+    for folder in sorted(folders, key=lambda folder: int(folder.name.partition("-")[2]), reverse=True):
+        try:
+            state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            logger.warning("%s is incomplete (the run was stopped while saving it); an earlier one is used", folder)
+            continue
+        if state.get("global_step") == int(folder.name.partition("-")[2]):
+            return folder
+    return None

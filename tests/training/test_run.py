@@ -25,7 +25,8 @@ from tpo_plugin.integrations.huggingface import load_model, load_processor
 from tpo_plugin.options import LoraOptions, ObjectiveOptions
 from tpo_plugin.report.training import load
 from tpo_plugin.training import run
-from tpo_plugin.training.run import last_checkpoint, train
+from tpo_plugin.folders import last_checkpoint
+from tpo_plugin.training.run import train
 
 # Two epochs of four steps, so that a stop falls into either.
 EVERY_TWO = {"save_steps": 2, "save_total_limit": None, "num_train_epochs": 2}

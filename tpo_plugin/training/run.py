@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from tpo_plugin import recipe as recipes
 from tpo_plugin.checks import at_least, check_frames, checkpoint_named
 from tpo_plugin.errors import RecipeError, TPOError
-from tpo_plugin.folders import checkpoint_digest, locked
+from tpo_plugin.folders import checkpoint_digest, last_checkpoint, locked
 from tpo_plugin.integrations.huggingface import load_model, load_processor
 from tpo_plugin.options import TrainRecipe
 from tpo_plugin.records import stable_id, write_json
@@ -158,21 +158,6 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
         elif before != after:
             found.append(f"{prefix}{key}: {before} -> {after}")
     return found
-
-
-def last_checkpoint(output: Path) -> Path | None:
-    """The newest complete `checkpoint-N`. The trainer's state is what transformers writes last into one: a folder without it, or
-    with half of it, was torn by a kill."""
-    folders = [folder for folder in output.glob("checkpoint-*") if folder.name.partition("-")[2].isdigit()]
-    for folder in sorted(folders, key=lambda folder: int(folder.name.partition("-")[2]), reverse=True):
-        try:
-            state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            logger.warning("%s is incomplete (the run was stopped while saving it); an earlier one is used", folder)
-            continue
-        if state.get("global_step") == int(folder.name.partition("-")[2]):
-            return folder
-    return None
 
 
 @contextmanager

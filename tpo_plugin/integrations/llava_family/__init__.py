@@ -1,0 +1,56 @@
+"""`--tpo` in the DPO scripts of LLaVA-NeXT and LongVA (`llava`, `longva`).
+
+Two hooks, called by the patched script or by `tpo train --upstream`: `prepare` before the script's imports, `attach` before its
+`train()` runs. Without `--tpo` they change nothing but the script's `--help`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from tpo_plugin.errors import TPOError
+from tpo_plugin.integrations.llava_family.arguments import Asked, extend_arguments
+
+# Names that `train` looks up in the script's globals when it is called, so that replacing them there has an effect.
+LOOKED_UP = (
+    "TrainingArguments",
+    "DataArguments",
+    "get_model",
+    "make_dpo_data_module",
+    "DPODataCollator",
+    "LLaVADPOTrainer",
+    "find_all_linear_names",
+    "safe_save_model_for_hf_trainer",
+)
+
+
+def prepare() -> None:
+    """With `--tpo` on the command line: what importing the script needs here. The caller's file tells which code base it is."""
+    if Asked.of(sys.argv[1:]).tpo:
+        from tpo_plugin.integrations.llava_family.repairs import repair_imports
+
+        repair_imports(Path(sys._getframe(1).f_globals["__file__"]).resolve().parents[1].name)
+
+
+def attach(namespace: dict[str, Any]) -> None:
+    """Give the script with these globals its `--tpo` options and, if they are used, this package's data, trainer and repairs.
+
+    Raises TPOError for a script whose `train` does not look its parts up by the known names. Does nothing the second time.
+    """
+    if namespace.get("__tpo__"):
+        return
+    asked = Asked.of(sys.argv[1:])
+    missing = [name for name in LOOKED_UP if name not in namespace["train"].__code__.co_names]
+    if missing:
+        raise TPOError(
+            f"{inspect.getfile(namespace['train'])}: train() does not use {', '.join(missing)}; this is not a known train_dpo.py"
+        )
+    extend_arguments(namespace, asked)
+    if asked.tpo:
+        from tpo_plugin.integrations.llava_family.session import Session
+
+        Session(namespace).start()
+    namespace["__tpo__"] = True

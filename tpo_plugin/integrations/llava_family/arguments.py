@@ -1,0 +1,157 @@
+"""`--tpo` and its options on the script's own argument classes, and the papers' presets.
+
+A preset becomes the defaults of those classes, so that the parser itself lets explicit flags win, and `--help` shows the values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, get_type_hints
+
+from tpo_plugin.errors import TPOError
+
+logger = logging.getLogger(__name__)
+
+# TPO paper (arXiv 2501.13919), training details: beta, alpha (here `gamma`), learning rate; cosine with 10 % warm-up, 1 epoch, batch 1 a GPU.
+# The paper does not give the number of training frames: LongVA's is that of its evaluation, LLaVA-Video's that of its SFT.
+SCHEDULE = {
+    "lr_scheduler_type": "cosine",
+    "warmup_ratio": 0.1,
+    "num_train_epochs": 1.0,
+    "per_device_train_batch_size": 1,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "longva": {
+        "beta": 0.3,
+        "dpo_alpha": 1.0,
+        "gamma": 0.5,
+        "learning_rate": 4e-6,
+        **SCHEDULE,
+        "frames_upbound": 128,
+        "video_fps": 1,
+    },
+    "llava_video": {
+        "beta": 0.2,
+        "dpo_alpha": 1.0,
+        "gamma": 1.0,
+        "learning_rate": 3e-7,
+        **SCHEDULE,
+        "frames_upbound": 64,
+        "video_fps": 1,
+    },
+}
+TRUE = ("yes", "true", "t", "y", "1")  # as transformers' HfArgumentParser reads them
+
+
+@dataclasses.dataclass
+class TemporalArguments:
+    """What `--tpo` adds to the script's TrainingArguments."""
+
+    tpo: bool = dataclasses.field(
+        default=False, metadata={"help": "Temporal Preference Optimization: tpo-plugin's data, checks and trainer."}
+    )
+    tpo_preset: Literal["longva", "llava_video"] | None = dataclasses.field(
+        default=None, metadata={"help": "The paper's hyper-parameters as defaults; explicit flags win."}
+    )
+    tpo_time_instruction: bool = dataclasses.field(
+        default=False,
+        metadata={"help": "Tell the video's length and frame times before the question, as LLaVA-Video's SFT."},
+    )
+    tpo_force_sample: bool = dataclasses.field(
+        default=False,
+        metadata={"help": "Always sample frames_upbound frames, also of shorter videos, as LLaVA-Video's SFT."},
+    )
+    tpo_max_broken: float = dataclasses.field(
+        default=0.01, metadata={"help": "Stop when more than this share of the rows has a broken video."}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What the command line asks of this package, read before the script's own parser exists."""
+
+    tpo: bool
+    preset: str | None
+
+    @classmethod
+    def of(cls, argv: Sequence[str]) -> Asked:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--tpo", nargs="?", const="true", default="false")
+        parser.add_argument("--tpo_preset", "--tpo-preset")
+        known, _ = parser.parse_known_args(list(argv))
+        return cls(known.tpo.lower() in TRUE, known.tpo_preset if known.tpo_preset in PRESETS else None)
+
+
+def extend_arguments(namespace: dict[str, Any], asked: Asked) -> None:
+    """Replace the script's TrainingArguments and DataArguments by subclasses with our options and the preset as defaults."""
+    preset = PRESETS[asked.preset] if asked.tpo and asked.preset else {}
+    unknown = set(preset)
+    for name, added in (("TrainingArguments", TemporalArguments), ("DataArguments", None)):
+        base = namespace[name]
+        fields = {field.name for field in dataclasses.fields(base)}
+        values = {name: value for name, value in preset.items() if name in fields}
+        unknown -= set(values)
+        namespace[name] = _extended(base, added, values)
+    if unknown:
+        raise TPOError(
+            f"the script has no arguments {', '.join(sorted(unknown))}, which --tpo_preset {asked.preset} sets"
+        )
+
+
+def _extended(base: type, added: type | None, defaults: dict[str, Any]) -> type:
+    """A dataclass like `base` with the fields of `added` and other defaults; it can be pickled where `base` can."""
+    hints = get_type_hints(base)
+    old = {field.name: field for field in dataclasses.fields(base)}
+    fields = [
+        (
+            name,
+            hints[name],
+            dataclasses.field(default=value, metadata={"help": "set by --tpo_preset", **old[name].metadata}),
+        )
+        for name, value in defaults.items()
+    ]
+    if added is not None:
+        types = get_type_hints(added)
+        fields += [
+            (field.name, types[field.name], dataclasses.field(default=field.default, metadata=field.metadata))
+            for field in dataclasses.fields(added)
+        ]
+
+    def __post_init__(self: Any) -> None:
+        if hasattr(base, "__post_init__"):
+            base.__post_init__(self)
+        check_arguments(self, defaults)
+
+    made = dataclasses.make_dataclass(base.__name__, fields, bases=(base,), namespace={"__post_init__": __post_init__})
+    made.__module__, made.__qualname__, made.__doc__ = base.__module__, base.__qualname__, base.__doc__
+    return made
+
+
+def check_arguments(arguments: Any, preset: dict[str, Any]) -> None:
+    """TPOError for options that do not fit together; logs what the preset and the flags came to."""
+    given = [
+        field.name
+        for field in dataclasses.fields(TemporalArguments)
+        if field.name != "tpo" and getattr(arguments, field.name, field.default) != field.default
+    ]
+    if given and not arguments.tpo:
+        raise TPOError(f"--{given[0]} has no effect without --tpo: add --tpo, or leave it out")
+    if getattr(arguments, "tpo", False) and arguments.precompute_ref_log_probs:
+        raise TPOError(
+            "--precompute_ref_log_probs makes the policy its own reference upstream (the loss stays at ln 2): leave it out"
+        )
+    if not 0 <= getattr(arguments, "tpo_max_broken", 0) <= 1:
+        raise TPOError(f"--tpo_max_broken must lie between 0 and 1, it is {arguments.tpo_max_broken}")
+    if preset and os.environ.get("RANK", "0") == "0":
+        values = {name: getattr(arguments, name) for name in preset}
+        logger.info(
+            "preset: %s",
+            ", ".join(
+                f"{name} {values[name]}" + ("" if values[name] == preset[name] else f" (preset: {preset[name]})")
+                for name in preset
+            ),
+        )

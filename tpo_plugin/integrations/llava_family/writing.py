@@ -1,0 +1,114 @@
+"""What a LLaVA-NeXT or LongVA model writes about clips: upstream's prompt, its frames in place, batches padded on the left."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from tpo_plugin.errors import TPOError
+from tpo_plugin.generators.base import Prompt
+from tpo_plugin.integrations.llava_family.model import Loaded
+
+
+def encode(loaded: Loaded, prompts: Sequence[Prompt], template: str) -> dict[str, torch.Tensor]:
+    """`inputs_embeds` (B, L, hidden) with the frames in place and `attention_mask` (B, L), padded on the left.
+
+    `template` names a conversation template of upstream. TPOError for an unknown one and for a prompt over the model's context.
+    """
+    model = loaded.model
+    images = [_pixels(loaded, prompt) for prompt in prompts]
+    rows = [_token_ids(loaded, prompt.text, template) for prompt in prompts]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    _, _, mask, _, embeds, _ = model.prepare_inputs_labels_for_multimodal(
+        ids.to(model.device), None, mask.to(model.device), None, None, images, ["video"] * len(prompts)
+    )
+    # Upstream cuts what is longer than this, and so the end of the question.
+    limit = getattr(model.config, "tokenizer_model_max_length", None) or model.config.max_position_embeddings
+    if embeds.shape[1] >= limit:
+        most = max(len(prompt.frames) for prompt in prompts)
+        raise TPOError(f"a prompt with {most} frames fills the model's context of {limit} tokens: lower `frames.max`")
+    return {"inputs_embeds": embeds, "attention_mask": mask}
+
+
+@torch.inference_mode()
+def generate(
+    loaded: Loaded, prompts: Sequence[Prompt], template: str, settings: Mapping[str, Any]
+) -> tuple[torch.Tensor, list[bool]]:
+    """The new token ids (B, T) after each prompt of a batch, and whether each row came to its end.
+
+    `settings` are arguments of transformers' `generate`. A reply ends where the generation config says, or the template's turn.
+    """
+    model, tokenizer = loaded.model, loaded.tokenizer
+    ends = model.generation_config.eos_token_id
+    ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
+    stop_ids = sorted({*ends, *_turn_end(loaded, template)})
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else max(stop_ids, default=0)
+    inputs = encode(loaded, prompts, template)
+    with _last_logits_only(model):
+        # The generate of the class above upstream's, which takes embeddings: upstream's own makes the same ones and calls it.
+        written = super(type(model), model).generate(
+            **inputs, eos_token_id=stop_ids or None, pad_token_id=pad, use_cache=True, **settings
+        )
+    return written, torch.isin(written, written.new_tensor(stop_ids)).any(dim=1).tolist()
+
+
+def write(
+    loaded: Loaded, prompts: Sequence[Prompt], template: str, settings: Mapping[str, Any]
+) -> list[tuple[str, bool]]:
+    """What the model writes after each prompt of a batch, and whether it came to its end there (or ran out of tokens)."""
+    written, ended = generate(loaded, prompts, template, settings)
+    return list(zip(loaded.tokenizer.batch_decode(written, skip_special_tokens=True), ended))
+
+
+def _conversation(loaded: Loaded, template: str) -> Any:
+    known = importlib.import_module(f"{loaded.package}.conversation").conv_templates
+    if template not in known:
+        raise TPOError(f"upstream has no conversation template `{template}`; it has {', '.join(sorted(known))}")
+    return known[template].copy()
+
+
+def _turn_end(loaded: Loaded, template: str) -> list[int]:
+    """The token that ends a turn in the template, if it is one of its own (and not, say, a line end)."""
+    ids = loaded.tokenizer(_conversation(loaded, template).sep).input_ids
+    return ids if len(ids) == 1 and ids[0] in loaded.tokenizer.all_special_ids else []
+
+
+def _token_ids(loaded: Loaded, text: str, template: str) -> torch.Tensor:
+    """Ids (L,) of the conversation up to where the answer begins, with upstream's placeholder id for the frames."""
+    constants = importlib.import_module(f"{loaded.package}.constants")
+    tokenize = importlib.import_module(f"{loaded.package}.mm_utils").tokenizer_image_token
+    image = constants.DEFAULT_IMAGE_TOKEN
+    conversation = _conversation(loaded, template)
+    # A second placeholder would take the next prompt's frames.
+    conversation.append_message(conversation.roles[0], f"{image}\n{text.replace(image, '')}")
+    conversation.append_message(conversation.roles[1], None)
+    ids: torch.Tensor = tokenize(
+        conversation.get_prompt(), loaded.tokenizer, constants.IMAGE_TOKEN_INDEX, return_tensors="pt"
+    )
+    return ids
+
+
+def _pixels(loaded: Loaded, prompt: Prompt) -> torch.Tensor:
+    """The prompt's frames (T, 3, side, side) as the vision tower wants them."""
+    processor = loaded.model.get_vision_tower().image_processor
+    pixels: torch.Tensor = processor.preprocess(list(prompt.frames), return_tensors="pt")["pixel_values"]
+    return pixels.to(loaded.model.device, loaded.model.dtype)
+
+
+@contextmanager
+def _last_logits_only(model: Any) -> Iterator[None]:
+    """Keep the head from computing logits at every frame's position, which upstream's forward has no argument for.
+
+    They are never read, and at 32 frames of LLaVA-Video they take over 3 GB a prompt in float32.
+    """
+    hook = model.lm_head.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, -1:],))
+    try:
+        yield
+    finally:
+        hook.remove()
