@@ -50,10 +50,16 @@ class ServerOptions:
 
 @dataclass(frozen=True)
 class GeneratorOptions:
-    """Who looks at frames and writes text: `hf` (in process, `model` is a checkpoint) or `server` (its `server` section)."""
+    """Who looks at frames and writes text: `hf` or `llava` (in process, `model` is a checkpoint) or `server` (its `server` section).
 
-    type: Literal["hf", "server"] = "hf"
+    `llava` takes a checkpoint of LLaVA-Video or LongVA and upstream's own model class from `upstream`, a checkout of LLaVA-NeXT or
+    LongVA; `conv_template` names the conversation template there.
+    """
+
+    type: Literal["hf", "llava", "server"] = "hf"
     model: str = ""
+    upstream: str = ""
+    conv_template: str = "qwen_1_5"
     server: ServerOptions = field(default_factory=ServerOptions)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
@@ -194,11 +200,26 @@ class TrainRecipe:
 
 
 @dataclass(frozen=True)
+class UpstreamRecipe:
+    """`tpo train` with the DPO script of a LLaVA-NeXT or LongVA checkout at `upstream`.
+
+    `flags` are the script's own, those of `--tpo` among them (`tpo: true` is understood); null leaves one out, and a `deepspeed` file is
+    also looked up in the checkout. `processes` is the number of GPUs.
+    """
+
+    upstream: str
+    flags: dict[str, Any]
+    processes: int = 1
+
+
+@dataclass(frozen=True)
 class EvaluateRecipe:
     """`tpo evaluate`: checkpoints on lmms-eval tasks.
 
     `models` maps a label to a checkpoint. `data` is the folder with the benchmarks' local data (None: lmms-eval's own way).
     `expect` maps a task to its number of questions; a result with fewer is an error (default: as many as the data has).
+    `wrapper` is lmms-eval's model: ours, or another with its own `wrapper_args`, which then replace `frames`, `dtype` and
+    `attn_implementation`: `llava_vid` and `longva` run in an environment for LLaVA-NeXT, with the checkout in `upstream`.
     """
 
     models: dict[str, str]
@@ -212,3 +233,6 @@ class EvaluateRecipe:
     device: str = "auto"
     attn_implementation: str = "sdpa"
     expect: dict[str, int] = field(default_factory=dict)
+    wrapper: str = "tpo_hf"
+    wrapper_args: dict[str, Any] = field(default_factory=dict)
+    upstream: str | None = None

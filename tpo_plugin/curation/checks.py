@@ -46,8 +46,12 @@ def check(recipe: CurateRecipe) -> None:
 
 
 def _check_generator(name: str, options: GeneratorOptions) -> None:
-    if options.type == "hf":
+    if options.type != "server":
         checkpoint_named(f"{name}.model", options.model)
+    if options.type == "llava" and not options.upstream.strip():
+        raise RecipeError(
+            f"`{name}.upstream` is empty: type `llava` needs the path of a checkout of LLaVA-NeXT (for LLaVA-Video) or LongVA"
+        )
     for item in ("batch_size", "max_new_tokens"):
         at_least(f"{name}.{item}", getattr(options, item), 1)
     at_least(f"{name}.temperature", options.temperature, 0)

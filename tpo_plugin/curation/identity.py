@@ -49,7 +49,8 @@ def _query_id(recipe: CurateRecipe) -> list[Any]:
 
 
 def _generator_id(options: GeneratorOptions) -> list[Any]:
-    says = [options.type, options.max_new_tokens, options.temperature, options.top_p]
+    says: list[Any] = [options.type, options.max_new_tokens, options.temperature, options.top_p]
     if options.type == "server":
         return [*says, options.server.model]
-    return [*says, options.model, checkpoint_digest(options.model), options.dtype, options.attn_implementation]
+    says += [options.model, checkpoint_digest(options.model), options.dtype, options.attn_implementation]
+    return [*says, options.conv_template] if options.type == "llava" else says

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpo_plugin.generators import Prompt
+from tpo_plugin.generators.base import in_process
 from tpo_plugin.llm import Reply
 from tpo_plugin.options import GeneratorOptions
 
 if TYPE_CHECKING:
-    from tpo_plugin.generators.hf import HFGenerator
+    from tpo_plugin.generators.in_process import InProcessGenerator
 
 
 class Checkpoints:
@@ -21,26 +22,30 @@ class Checkpoints:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._loaded: dict[tuple[str, ...], HFGenerator] = {}
+        self._loaded: dict[tuple[str, ...], InProcessGenerator] = {}
         self._lock = threading.Lock()
 
-    def generator(self, options: GeneratorOptions) -> HFGenerator:
+    def generator(self, options: GeneratorOptions) -> InProcessGenerator:
         """The generator of these options; loading blocks and may take minutes. From any thread."""
-        from tpo_plugin.generators.hf import HFGenerator
-
-        loads = (options.model, options.dtype, options.device, options.attn_implementation)
+        loads = (
+            options.type,
+            options.model,
+            options.upstream,
+            options.dtype,
+            options.device,
+            options.attn_implementation,
+        )
         with self._lock:
             if loads not in self._loaded:
-                self._loaded[loads] = HFGenerator(options, self._seed)
+                self._loaded[loads] = in_process(options)(options, self._seed)
             return self._loaded[loads].sharing(options)
 
 
 class LazyGenerator:
-    """A Hugging Face checkpoint in process, loaded at the first prompt while other work goes on."""
+    """A checkpoint in process, loaded at the first prompt while other work goes on."""
 
     def __init__(self, options: GeneratorOptions, checkpoints: Checkpoints) -> None:
-        import tpo_plugin.generators.hf  # noqa: F401  (a missing package is told now, not after hours of captions)
-
+        in_process(options).check(options)  # a missing package is told now, not after hours of captions
         self.name = Path(options.model).name
         self._options, self._checkpoints = options, checkpoints
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from tpo_plugin.llm import ChatClient, Reply
 from tpo_plugin.options import FrameOptions, GeneratorOptions
 from tpo_plugin.video import time_instruction
+
+if TYPE_CHECKING:
+    from tpo_plugin.generators.in_process import InProcessGenerator
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,15 @@ def build_generator(options: GeneratorOptions, seed: int, client: ChatClient | N
 
         assert client is not None
         return ServerGenerator(options, client, seed)
+    return in_process(options)(options, seed)
+
+
+def in_process(options: GeneratorOptions) -> type[InProcessGenerator]:
+    """The class behind `type: hf` or `type: llava`; imports torch and transformers."""
+    if options.type == "llava":
+        from tpo_plugin.generators.llava import LlavaGenerator
+
+        return LlavaGenerator
     from tpo_plugin.generators.hf import HFGenerator
 
-    return HFGenerator(options, seed)
+    return HFGenerator

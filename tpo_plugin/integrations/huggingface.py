@@ -7,7 +7,6 @@ encode here, so they give a model the same tokens for the same frames.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,22 +14,16 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
 from tpo_plugin.errors import TPOError
-from tpo_plugin.folders import adapter_base
+from tpo_plugin.folders import adapter_base, check_local
 from tpo_plugin.generators.base import Prompt
+from tpo_plugin.integrations.devices import pick_device
 
 ANSWER = "(the answer)"  # stands for an answer where only the chat template around it is wanted
 
 
-def pick_device(device: str) -> torch.device:
-    """`auto` is the first GPU, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
-
-
 def load_processor(checkpoint: str) -> Any:
     """The checkpoint's processor, padding on the left; TPOError if there is none."""
-    _check_local(checkpoint)
+    check_local(checkpoint)
     try:
         processor = AutoProcessor.from_pretrained(checkpoint)
     except (OSError, ValueError) as error:
@@ -50,10 +43,10 @@ def load_model(
 ) -> Any:
     """The checkpoint's model in evaluation mode, with its adapter if the folder holds one; `base` is what that belongs on
     (default: what it names itself)."""
-    _check_local(checkpoint)
+    check_local(checkpoint)
     adapter = adapter_base(checkpoint)
     base = base or adapter or checkpoint
-    _check_local(base)
+    check_local(base)
     try:
         model: Any = AutoModelForImageTextToText.from_pretrained(
             base, dtype=dtype, attn_implementation=attn_implementation
@@ -132,10 +125,3 @@ def in_batches(shapes: Sequence[Hashable], batch_size: int) -> list[list[int]]:
     return [
         group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)
     ]
-
-
-def _check_local(checkpoint: str) -> None:
-    """A path that looks local must exist: otherwise the hub is asked for it and the error speaks of the hub."""
-    path = Path(checkpoint)
-    if (path.is_absolute() or checkpoint.startswith((".", "runs/")) or checkpoint.count("/") > 1) and not path.is_dir():
-        raise TPOError(f"no checkpoint folder at {checkpoint}")
