@@ -21,11 +21,11 @@ import yaml
 
 from tpo_plugin import recipe as recipes
 from tpo_plugin.errors import RecipeError, TPOError
+from tpo_plugin.folders import last_checkpoint
 from tpo_plugin.integrations.huggingface import load_model, load_processor
 from tpo_plugin.options import LoraOptions, ObjectiveOptions
 from tpo_plugin.report.training import load
 from tpo_plugin.training import run
-from tpo_plugin.folders import last_checkpoint
 from tpo_plugin.training.run import train
 
 # Two epochs of four steps, so that a stop falls into either.
