@@ -76,7 +76,7 @@ def test_each_path_is_the_full_sequence(seed: int) -> None:
         assert packed.ids[path].tolist() == ids.tolist()
         assert packed.positions[path].tolist() == list(range(len(ids)))
         assert packed.targets[members].tolist() == [index for index, one in zip(path, scored.tolist()) if one]
-        before = dict((after, one) for one, after in pairwise(path))
+        before = {after: one for one, after in pairwise(path)}
         for target, source in zip(packed.targets[members].tolist(), packed.sources[members].tolist()):
             assert before[target] == source
 
