@@ -38,7 +38,7 @@ def load(tmp_path: Path, text: str, *overrides: str) -> CurateRecipe:
         (GOOD + "frames: {max: true}\n", "`frames.max` must be int, not True"),
         (GOOD + "max_pairs: false\n", "`max_pairs` must be int | None, not False"),
         (GOOD + "frames: {fps: true}\n", "`frames.fps` must be float, not True"),
-        (GOOD + "responses: {type: vllm}\n", "`responses.type` must be one of hf, server, not 'vllm'"),
+        (GOOD + "responses: {type: vllm}\n", "`responses.type` must be one of hf, llava, server, not 'vllm'"),
         (GOOD + "filters: {use: judge}\n", "`filters.use` must be a list of str, not 'judge'"),
         (GOOD + "queries: {ratio: {localized: many}}\n", "queries.ratio"),
         (GOOD + "queries: {ratio: [5, 5]}\n", "`queries.ratio` must be"),

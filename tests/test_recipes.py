@@ -2,24 +2,76 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tpo_plugin import recipe
-from tpo_plugin.options import CurateRecipe, EvaluateRecipe, TrainRecipe
+from tpo_plugin.integrations.checkout import upstreams
+from tpo_plugin.integrations.llava_family.arguments import PRESETS, TemporalArguments
+from tpo_plugin.integrations.llava_family.traps import traps
+from tpo_plugin.options import CurateRecipe, EvaluateRecipe, TrainRecipe, UpstreamRecipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))
 
+# The flags that the upstream scripts add to transformers', as far as the recipes use them (tests/upstream asks the scripts themselves).
+OF_THE_SCRIPT = {
+    *(
+        "model_name_or_path",
+        "version",
+        "vision_tower",
+        "mm_tunable_parts",
+        "mm_projector_type",
+        "mm_vision_select_layer",
+    ),
+    *(
+        "mm_use_im_start_end",
+        "mm_use_im_patch_token",
+        "mm_patch_merge_type",
+        "mm_resampler_type",
+        "mm_spatial_pool_mode",
+    ),
+    *(
+        "mm_spatial_pool_stride",
+        "mm_spatial_pool_out_channels",
+        "data_path",
+        "lazy_preprocess",
+        "video_fps",
+        "frames_upbound",
+    ),
+    *(
+        "image_aspect_ratio",
+        "image_grid_pinpoints",
+        "model_max_length",
+        "lora_enable",
+        "lora_r",
+        "lora_alpha",
+        "lora_dropout",
+    ),
+    *("group_by_modality_length", "attn_implementation", "dpo_alpha", "beta", "gamma"),
+}
+OLDER = {"warmup_ratio"}  # of transformers 4 alone
+
 
 def kind_of(file: Path) -> type:
     keys = set(yaml.safe_load(file.read_text(encoding="utf-8")))
+    if "flags" in keys:
+        return UpstreamRecipe
     return EvaluateRecipe if "models" in keys else TrainRecipe if "data" in keys else CurateRecipe
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(RECIPES).as_posix())
+def of_kind(kind: type) -> list[Path]:
+    return [file for file in FILES if kind_of(file) is kind]
+
+
+def name(file: Path) -> str:
+    return file.relative_to(RECIPES).as_posix()
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
 def test_recipe_fits_its_command(file: Path) -> None:
     kind = kind_of(file)
     loaded = recipe.load(kind, file)
@@ -29,12 +81,45 @@ def test_recipe_fits_its_command(file: Path) -> None:
 
         check_options(loaded.queries)
     if kind is TrainRecipe:
-        from dataclasses import fields
-
         from trl import DPOConfig
 
         assert set(loaded.arguments) <= {field.name for field in fields(DPOConfig)}
+    if kind is EvaluateRecipe:
+        from tpo_plugin.evaluation.wrapper import model_arguments
+
+        assert all(model_arguments(loaded, checkpoint)["pretrained"] for checkpoint in loaded.models.values())
+
+
+@pytest.mark.parametrize("file", of_kind(UpstreamRecipe), ids=name)
+def test_flags_exist(file: Path) -> None:
+    from transformers import TrainingArguments
+
+    known = {field.name for kind in (TrainingArguments, TemporalArguments) for field in fields(kind)}
+    assert set(recipe.load(UpstreamRecipe, file).flags) <= known | OF_THE_SCRIPT | OLDER
+
+
+@pytest.mark.parametrize("file", of_kind(UpstreamRecipe), ids=name)
+def test_upstream_recipes_hold_the_papers_numbers(file: Path) -> None:
+    """The training details of arXiv 2501.13919: beta, alpha (gamma), schedule, batch, frozen tower. LoRA has a learning rate of its own."""
+    loaded = recipe.load(UpstreamRecipe, file)
+    flags, preset = loaded.flags, PRESETS[loaded.flags["tpo_preset"]]
+    free = {"frames_upbound", *(("learning_rate",) if flags.get("lora_enable") else ())}
+    assert {key: flags[key] for key in preset if key not in free} == {
+        key: preset[key] for key in preset if key not in free
+    }
+    assert loaded.processes * flags["per_device_train_batch_size"] * flags["gradient_accumulation_steps"] == 64
+    assert flags["mm_tunable_parts"] == "mm_mlp_adapter,mm_language_model"
+    assert flags["tpo"] is True
+
+
+@pytest.mark.parametrize("file", of_kind(UpstreamRecipe), ids=name)
+def test_names_select_the_right_class(file: Path) -> None:
+    """The scripts choose classes by words in a checkpoint's name."""
+    loaded = recipe.load(UpstreamRecipe, file)
+    package = {known["title"]: known["package"] for known in upstreams().values()}[loaded.upstream]
+    found = traps(loaded.flags["model_name_or_path"], loaded.flags["vision_tower"], package)
+    assert [trap.what for trap in found if trap.fatal and trap.repair is None] == []
 
 
 def test_there_are_recipes_for_each_command() -> None:
-    assert {kind_of(file) for file in FILES} == {CurateRecipe, TrainRecipe, EvaluateRecipe}
+    assert {kind_of(file) for file in FILES} == {CurateRecipe, TrainRecipe, EvaluateRecipe, UpstreamRecipe}

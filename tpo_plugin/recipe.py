@@ -23,6 +23,14 @@ NONE = ("", "null", "~")  # as YAML writes it
 
 def load(kind: type[R], path: str | Path, overrides: tuple[str, ...] = ()) -> R:
     """Read the recipe `path` (YAML) as `kind`, with `key.sub=value` overrides applied; RecipeError says what does not fit."""
+    data = read(path)
+    for override in overrides:
+        _override(kind, data, override)
+    return parse(kind, data, str(path))
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The plain values in the recipe `path`; RecipeError where it holds none."""
     file = _find(str(path))
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -32,9 +40,7 @@ def load(kind: type[R], path: str | Path, overrides: tuple[str, ...] = ()) -> R:
         raise RecipeError(f"{path} is not readable YAML: {error}") from None
     if not isinstance(data, dict):
         raise RecipeError(f"{path} must hold `key: value` lines, it holds {type(data).__name__}")
-    for override in overrides:
-        _override(kind, data, override)
-    return parse(kind, data, str(path))
+    return data
 
 
 def shipped(name: str) -> Path:

@@ -26,8 +26,9 @@ from tpo_plugin.checks import at_least, check_frames, checkpoint_named
 from tpo_plugin.errors import EvaluationError, RecipeError, TPOError
 from tpo_plugin.evaluation.data import Benchmark, read_benchmark
 from tpo_plugin.evaluation.results import last_lines, read_task
+from tpo_plugin.evaluation.wrapper import check_log, check_wrapper, facts, model_arguments
 from tpo_plugin.folders import adapter_base, checkpoint_digest, locked
-from tpo_plugin.integrations.lmms_eval import MODEL_CLASS, MODEL_ID
+from tpo_plugin.integrations.lmms_eval import MODEL_ID
 from tpo_plugin.options import EvaluateRecipe
 from tpo_plugin.records import stable_id, write_json, write_jsonl
 
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "torchvision", "transformers", "lmms-eval", "peft", "av", "numpy")
 LOG = "lmms_eval.log"
 DONE = "done.json"
-PROGRESS = re.compile(rb"Answering: +\d+%\|[^|\r\n]*\| (\d+)/(\d+)")
+PROGRESS = re.compile(rb"(?:Answering|Model Responding): +\d+%\|[^|\r\n]*\| (\d+)/(\d+)")
 
 
 def evaluate(recipe: EvaluateRecipe) -> Path:
@@ -47,7 +48,7 @@ def evaluate(recipe: EvaluateRecipe) -> Path:
     """
     _check(recipe)
     output = Path(recipe.output)
-    versions = _versions()
+    versions = _versions("hf,lmms" if recipe.wrapper == MODEL_ID else "llava,lmms")
     with locked(output):
         (output / "results.json").unlink(missing_ok=True)
         recipes.save(recipe, output)
@@ -78,6 +79,7 @@ def _check(recipe: EvaluateRecipe) -> None:
         checkpoint_named(f"models.{label}", checkpoint)
     check_frames(recipe.frames)
     at_least("batch_size", recipe.batch_size, 1)
+    check_wrapper(recipe)
     if unknown := set(recipe.expect) - set(recipe.tasks):
         raise RecipeError(f"`expect` names {', '.join(sorted(unknown))}, which is not in `tasks`")
     checkpoints = [path for item in recipe.models.values() for path in (item, adapter_base(item)) if path]
@@ -86,7 +88,7 @@ def _check(recipe: EvaluateRecipe) -> None:
             raise RecipeError(f"lmms-eval's arguments allow no comma, quote or bracket in a path: {path}")
 
 
-def _versions() -> dict[str, str]:
+def _versions(extras: str) -> dict[str, str]:
     found = {"tpo-plugin": tpo_plugin.__version__}
     for name in PACKAGES:
         try:
@@ -95,7 +97,7 @@ def _versions() -> dict[str, str]:
             continue
     missing = [name for name in ("lmms-eval", "torch", "transformers") if name not in found]
     if missing:
-        raise TPOError(f"evaluation needs {', '.join(missing)}: pip install 'tpo-plugin[hf,lmms]'")
+        raise TPOError(f"evaluation needs {', '.join(missing)}: pip install 'tpo-plugin[{extras}]'")
     return found
 
 
@@ -115,11 +117,10 @@ def _benchmarks(recipe: EvaluateRecipe) -> dict[str, Benchmark]:
 def _numbers(recipe: EvaluateRecipe, benchmarks: Mapping[str, Benchmark], versions: dict[str, str]) -> dict[str, Any]:
     """Everything besides the checkpoint that can change a score."""
     plain = recipes.to_plain(recipe)
-    kept = ("tasks", "seed", "frames", "batch_size", "dtype", "device", "attn_implementation", "expect", "data")
     return {
-        **{key: plain[key] for key in kept},
+        **{key: plain[key] for key in ("tasks", "seed", "batch_size", "expect", "data")},
+        **facts(recipe),
         "data_digest": {task: benchmark.digest for task, benchmark in benchmarks.items()},
-        "wrapper": {"model": MODEL_ID, "class": MODEL_CLASS},
         "versions": versions,
     }
 
@@ -147,6 +148,7 @@ def _evaluate_model(
     command = _command(recipe, checkpoint, written.absolute())
     status = _stream(command, _environment(recipe, checkpoint, cache), recipe.data, folder / LOG, label)
     shutil.rmtree(cache, ignore_errors=True)
+    check_log(folder / LOG, recipe.wrapper)
     tasks, lines = {}, []
     for task in recipe.tasks:
         rows = benchmarks[task].rows if task in benchmarks else None
@@ -166,29 +168,14 @@ def _evaluate_model(
 
 
 def _command(recipe: EvaluateRecipe, checkpoint: str, output: Path) -> list[str]:
-    base = adapter_base(checkpoint)
-    arguments = {
-        "pretrained": _place(checkpoint),
-        **({"base": _place(base)} if base else {}),
-        "fps": recipe.frames.fps,
-        "max_frames_num": recipe.frames.max,
-        "max_side": recipe.frames.max_side,
-        "time_instruction": recipe.frames.time_instruction,
-        "dtype": recipe.dtype,
-        "device": recipe.device,
-        "attn_implementation": recipe.attn_implementation,
-    }
+    arguments = model_arguments(recipe, checkpoint)
     return [
         *(sys.executable, "-m", "tpo_plugin.evaluation.harness"),
-        *("--model", MODEL_ID, "--model_args", ",".join(f"{key}={value}" for key, value in arguments.items())),
+        *(("--upstream", str(Path(recipe.upstream).expanduser().absolute())) if recipe.upstream else ()),
+        *("--model", recipe.wrapper, "--model_args", ",".join(f"{key}={value}" for key, value in arguments.items())),
         *("--tasks", ",".join(recipe.tasks), "--batch_size", str(recipe.batch_size), "--seed", str(recipe.seed)),
         *("--log_samples", "--output_path", str(output)),
     ]
-
-
-def _place(checkpoint: str) -> str:
-    """A local checkpoint by its full path: the child works in another folder."""
-    return str(Path(checkpoint).absolute()) if Path(checkpoint).is_dir() else checkpoint
 
 
 def _environment(recipe: EvaluateRecipe, checkpoint: str, cache: Path) -> dict[str, str]:

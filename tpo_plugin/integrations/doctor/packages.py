@@ -37,12 +37,13 @@ def requirements(extra: str) -> dict[str, Requirement]:
 
 def items(needed: Mapping[str, Requirement], llava: bool) -> list[str]:
     """What the child process is to try (see `probe.ask`): where upstream's packages are, then what is needed and fits."""
-    asked = ["find llava", "find longva", "find trl"] if llava else ["torchvision"] * bool(installed("torchvision"))
+    asked = ["find llava", "find longva", "find trl"] if llava else []
+    asked += ["torchvision"] * bool(installed("torchvision"))
     tried = [name for name in SHOWN if name in needed and not _misfit(needed[name])]
     if {"torch", "transformers"} - set(tried):
         tried = [name for name in tried if name == "torch"]  # the others' errors would only follow from that
-    if llava:
-        tried += [name for name in ("torchvision", "flash-attn") if installed(name)]
+    if llava and installed("flash-attn"):
+        tried.append("flash-attn")
     asked += [f"import {module(name)}" for name in tried if name not in asked]
     return [*asked, "gpu", "av", *(["decord"] if llava else [])]
 
@@ -68,7 +69,7 @@ def module(name: str) -> str:
 
 def _row(name: str, need: Requirement | None, llava: bool, found: Mapping[str, Answer]) -> Row:
     here = installed(name)
-    answer = found.get("torchvision" if name == "torchvision" and not llava else f"import {module(name)}", Answer())
+    answer = found.get(name if name == "torchvision" else f"import {module(name)}", Answer())
     if need is not None and _misfit(need):
         return _misfit_row(need, here, llava)
     if here is None:
@@ -77,11 +78,10 @@ def _row(name: str, need: Requirement | None, llava: bool, found: Mapping[str, A
         cure = f"pip install --force-reinstall --no-deps '{need or name}'"
         if name == "torchvision":
             cure = f"install the torchvision that belongs to torch {installed('torch')}"
-            cure += ", or pip uninstall torchvision: nothing here needs it" if llava else ""
-        elif answer.error == found.get("import torchvision", Answer()).error:
+        elif answer.error == found.get("torchvision", Answer()).error:
             cure = "mend torchvision first"
         return Row(name, here, "error", f"{name} {here} does not import: {answer.error}", cure, "broken")
-    if name == "torchvision" and answer.value and not llava:
+    if name == "torchvision" and answer.value:
         return Row(name, here, "note", verdict="repaired: its operators do not load beside this torch")
     return Row(name, here, verdict="" if need is not None or name == "tokenizers" else "not needed")
 

@@ -25,7 +25,7 @@ def merge(adapter: str, output: str, upstream: str) -> None:
     loaded.tokenizer.save_pretrained(output)
 
 
-def main() -> int:
+def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tpo_plugin.integrations.llava_family.merge", description=merge.__doc__
@@ -38,10 +38,8 @@ def main() -> int:
     try:
         merge(args.adapter, args.output, args.upstream)
     except TPOError as error:
-        print(f"tpo: {error}", file=sys.stderr)
-        return 1
-    return 0
+        sys.exit(f"tpo: {error}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -150,7 +150,9 @@ def _with_adapter(model: Any, folder: Path) -> Any:
         weights = {name.removeprefix("base_model.model."): tensor for name, tensor in weights.items()}
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
         if unknown:
-            raise TPOError(f"{folder / OTHER_WEIGHTS} does not belong to this model: it has no {', '.join(unknown[:3])}")
+            raise TPOError(
+                f"{folder / OTHER_WEIGHTS} does not belong to this model: it has no {', '.join(unknown[:3])}"
+            )
     from peft import PeftModel
 
     return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from tpo_plugin.errors import TPOError
+from tpo_plugin.integrations import torchvision
 from tpo_plugin.integrations.llava_family import data_processing
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ def repair_imports(package: str) -> list[str]:
     Call it before that import. Does nothing the second time. TPOError for an unsupported transformers.
     """
     check_transformers()
+    torchvision.repair()
     applied = []
     for repair in REPAIRS:
         if repair.apply is not None and repair.applies(package):
@@ -218,6 +220,14 @@ REPAIRS: tuple[Repair, ...] = (
         "LoRA's target names also match linear layers of a CLIP tower, which then trains",
         "train_dpo.py, find_all_linear_names",
         "upstream excludes the tower",
+        SESSION,
+        _always,
+    ),
+    Repair(
+        "lora_seed",
+        "LoRA's initial weights are drawn before --seed is set, so that no two runs agree",
+        "train_dpo.py, get_peft_model before the trainer is made",
+        "upstream seeds first",
         SESSION,
         _always,
     ),

@@ -14,7 +14,7 @@ from typing import Any
 from tpo_plugin.errors import TPOError
 from tpo_plugin.integrations.llava_family.data import make_data_module, temporal_collator, two_special_tokens
 from tpo_plugin.integrations.llava_family.repairs import REPAIRS, check_transformers, repair_imports
-from tpo_plugin.integrations.llava_family.traps import traps
+from tpo_plugin.integrations.llava_family.traps import POOLING_FLAGS, traps
 from tpo_plugin.training.llava_trainer import temporal_trainer
 
 logger = logging.getLogger("tpo_plugin")
@@ -50,9 +50,12 @@ class Session:
         script["safe_save_model_for_hf_trainer"] = _without_cuda(script["safe_save_model_for_hf_trainer"])
 
     def _get_model(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        from transformers import set_seed
+
         def get_model(model_args: Any, training_args: Any, bnb_model_from_pretrained_args: Any) -> Any:
             self.arguments = training_args
             check_names(model_args, self.package)
+            set_seed(training_args.seed)  # the script draws the adapters before the trainer does this
             with _deepspeed_text(training_args):
                 models = original(model_args, training_args, bnb_model_from_pretrained_args)
             for model in models:
@@ -77,7 +80,8 @@ def log_to_stderr() -> None:
 
 def check_names(model_args: Any, package: str) -> None:
     """TPOError where upstream's tests on the paths' text would load another class than the checkpoint's."""
-    found = traps(model_args.model_name_or_path, model_args.vision_tower, package)
+    pooling = all(getattr(model_args, flag) is not None for flag in POOLING_FLAGS)
+    found = traps(model_args.model_name_or_path, model_args.vision_tower, package, pooling)
     fatal = [f"{trap.what}: {trap.cure}" for trap in found if trap.fatal and trap.repair is None]
     if fatal:
         raise TPOError("; ".join(fatal))

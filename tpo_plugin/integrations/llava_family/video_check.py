@@ -119,8 +119,10 @@ def _probe_all(videos: list[str]) -> dict[str, str | None]:
 
 
 async def _probe_isolated(videos: list[str]) -> dict[str, str | None]:
+    # A process that is stopped while it still starts prints a traceback: few videos, few processes.
+    workers = min(WORKERS, os.cpu_count() or 1, 1 + len(videos) // 16)
     with (
-        IsolatedDecoder(min(WORKERS, os.cpu_count() or 1, len(videos)), TIMEOUT) as decoder,
+        IsolatedDecoder(workers, TIMEOUT) as decoder,
         tqdm(total=len(videos), desc="probe videos", unit="video", disable=len(videos) < 100) as bar,
     ):
 
