@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import sys
+from types import TracebackType
+
 
 class TPOError(Exception):
     """Something the user can mend; the text says what is wrong and names the cure."""
+
+
+def one_line(error: TPOError) -> str:
+    """The error's own text, also if a data loader's worker raised it and torch put a traceback before it."""
+    text = str(error)
+    return text.rpartition("TPOError: ")[2].strip() if text.startswith("Caught TPOError") else text
+
+
+def show_as_one_line() -> None:
+    """In a process that is not ours, such as an upstream script: let a TPOError end it with its text instead of a traceback."""
+    shown = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, TPOError):
+            sys.stderr.write(f"tpo: {one_line(error)}\n")
+        else:
+            shown(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 class RecipeError(TPOError):

@@ -30,6 +30,7 @@ class TrainingArguments:
     num_train_epochs: float = 3.0
     per_device_train_batch_size: int = 8
     precompute_ref_log_probs: bool = False
+    group_by_modality_length: bool = False
 
     def __post_init__(self) -> None:
         self.seen = self.beta
@@ -110,11 +111,27 @@ def test_a_preset_has_no_effect_without_tpo() -> None:
         (["--tpo_force_sample", "True"], "--tpo_force_sample has no effect without --tpo"),
         (["--tpo", "--precompute_ref_log_probs", "True"], "makes the policy its own reference"),
         (["--tpo", "--tpo_max_broken", "2"], "--tpo_max_broken must lie between 0 and 1"),
+        (["--tpo_path", "plain"], "--tpo_path has no effect without --tpo"),
+        (["--tpo", "--tpo_pairs_per_video", "0"], "must be at least 1, it is 0"),
+        (["--tpo", "--tpo_pairs_per_video", "3"], "--per_device_train_batch_size 3 or a multiple of it, it is 8"),
+        (["--tpo", "--tpo_pairs_per_video", "4", "--tpo_path", "plain"], "saves nothing on the plain path"),
+        (["--tpo", "--tpo_pairs_per_video", "4", "--group_by_modality_length"], "both order the rows"),
     ],
 )
 def test_what_does_not_fit_is_refused(argv: list[str], text: str) -> None:
     with pytest.raises(TPOError, match=text):
         parse(*argv)
+
+
+@pytest.mark.parametrize("argv", [["--tpo", "--tpo_pre", "longva"], ["--tpo_for", "True"]])
+def test_abbreviations_are_refused(argv: list[str]) -> None:
+    with pytest.raises(TPOError, match="must be written out"):
+        parse(*argv)
+
+
+def test_pairs_of_a_video_fill_a_batch_or_a_part_of_one() -> None:
+    training, _ = parse("--tpo", "--tpo_pairs_per_video", "4")
+    assert (training.tpo_path, training.tpo_pairs_per_video, training.per_device_train_batch_size) == ("fast", 4, 8)
 
 
 def test_an_unknown_preset_is_refused_by_the_parser(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,5 +164,10 @@ def test_attach_refuses_a_script_of_another_structure(monkeypatch: pytest.Monkey
         return TrainingArguments
 
     monkeypatch.setattr(sys, "argv", ["train_dpo.py"])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    namespace = {"train": train}
+    llava_family.attach(namespace)
+    assert namespace == {"train": train}, "without --tpo it is left alone"
+    monkeypatch.setattr(sys, "argv", ["train_dpo.py", "--tpo"])
     with pytest.raises(TPOError, match=r"train\(\) does not use DataArguments, get_model"):
-        llava_family.attach({"train": train})
+        llava_family.attach(namespace)

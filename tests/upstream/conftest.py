@@ -6,10 +6,12 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +89,18 @@ class World:
             **kwargs,  # type: ignore[arg-type]
         )
 
+    def curate(self, recipe: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+        """`tpo curate`, which finds upstream's package by the recipe alone."""
+        environment = {key: value for key, value in self.environment().items() if key != "PYTHONPATH"}
+        return subprocess.run(
+            [sys.executable, "-m", "tpo_plugin.cli", "curate", str(recipe), *overrides],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=280,
+        )
+
 
 def write_media(folder: Path) -> Path:
     """4 videos of different lengths, 2 pictures and 10 pairs about them; returns the pairs' file."""
@@ -156,3 +170,39 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     media = folder / "media"
     media.mkdir()
     return World(checkout, model, folder / "tower", write_media(media), media)
+
+
+@pytest.fixture
+def talker(world: Any, tmp_path: Path) -> Path:
+    """The tiny model made to end its noise: a third of its vocabulary ends a reply (it was never trained to write the end)."""
+    folder = tmp_path / "tiny-talker"
+    shutil.copytree(world.model, folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": list(range(2, 400, 3))}))
+    return folder
+
+
+@pytest.fixture
+def recipe(world: Any, talker: Path, tiny_server: str, tmp_path: Path) -> Path:
+    """2 videos at most; captions and questions by the tiny world's server, responses by the model, no judge."""
+    server = {"base_url": tiny_server, "model": "tiny-world"}
+    plain = {
+        "output": str(tmp_path / "out"),
+        "videos": {"source": str(world.media), "limit": 2},
+        "frames": {"fps": 1, "max": 8, "max_side": 64, "time_instruction": True},
+        "segments": {"per_video": 2, "min_seconds": 1, "max_seconds": 3},
+        "captions": {"frames_per_call": 8, "generator": {"type": "server", "server": server}},
+        "queries": {"per_video": 6},
+        "responses": {
+            "type": "llava",
+            "model": str(talker),
+            "upstream": str(world.checkout.path),
+            "dtype": "float32",
+            "device": "cpu",
+            "temperature": 1.0,
+            "max_new_tokens": 64,
+        },
+        "filters": {"use": ["identical", "length"]},
+        "llm": server,
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(plain))
+    return tmp_path / "recipe.yaml"

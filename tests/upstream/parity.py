@@ -51,6 +51,8 @@ def trainer(kind: type, arguments: dict[str, Any]) -> Any:
     given = {name: value for name, value in arguments.items() if name != "upstream_collator"}
     given["model"] = copy.deepcopy(arguments["model"])
     made = kind(**given)
+    if made.args.tpo_path == "fast" and hasattr(made, "prepare_reference"):
+        made.prepare_reference()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in made.model.parameters():
@@ -66,6 +68,13 @@ def losses(made: Any, batch: dict[str, Any]) -> tuple[float, dict[str, float], d
     loss.backward()
     gradients = {name: weight.grad.clone() for name, weight in made.model.named_parameters() if weight.grad is not None}
     return loss.item(), {name: float(value) for name, value in metrics.items()}, gradients
+
+
+def logged(made: Any) -> dict[str, float]:
+    """What a trainer adds to a log entry after the steps since the last one."""
+    logs = {"loss": 0.0}
+    made.log(logs)
+    return logs
 
 
 def gradient_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -92,7 +101,7 @@ def parity(path: str, flags: list[str]) -> dict[str, Any]:
         found[name] = {
             "loss": [left[0], right[0]],
             "metrics": {key: abs(left[1][key] - right[1][key]) for key in left[1]},
-            "own": sorted(set(right[1]) - set(left[1])),
+            "own": sorted(name for name in logged(mine) if name.startswith("rewards/margins/")),
             "gradient": gradient_difference(left[2], right[2]),
         }
     return found

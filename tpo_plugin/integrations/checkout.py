@@ -25,8 +25,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-DEFINED = ("TrainingArguments", "DataArguments", "get_model", "make_dpo_data_module", "DPODataCollator")
+DEFINED = (
+    "TrainingArguments",
+    "DataArguments",
+    "get_model",
+    "make_dpo_data_module",
+    "DPODataCollator",
+    "find_all_linear_names",
+    "safe_save_model_for_hf_trainer",
+)
 IMPORTED = "LLaVADPOTrainer"
+LOOKED_UP = (*DEFINED, IMPORTED)  # by `train`, in the script's globals
 FILES = ("__init__.py", "train/train_dpo.py", "train/llava_trainer.py", "model/builder.py")
 MARK = b"# tpo-plugin"  # ends every line that `tpo patch` inserts
 EXPECTED = "Expected: the root folder of LLaVA-NeXT (with llava/train/train_dpo.py) or LongVA (with longva/longva/train/train_dpo.py)"
@@ -114,7 +123,7 @@ def script_problem(source: bytes, name: str = "train_dpo.py") -> str | None:
     if IMPORTED not in imported:
         return f"it does not import {IMPORTED}"
     train = next(child for child in table.get_children() if child.get_name() == "train")
-    for needed in (*DEFINED, IMPORTED):
+    for needed in LOOKED_UP:
         if needed not in train.get_identifiers() or not train.lookup(needed).is_global():
             return f"its train() does not look up {needed}, so replacing it would have no effect"
     guards = sum(map(is_main_guard, tree.body))

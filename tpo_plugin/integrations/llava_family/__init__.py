@@ -11,20 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tpo_plugin.errors import TPOError
+from tpo_plugin.errors import TPOError, show_as_one_line
+from tpo_plugin.integrations.checkout import LOOKED_UP
 from tpo_plugin.integrations.llava_family.arguments import Asked, extend_arguments
-
-# Names that `train` looks up in the script's globals when it is called, so that replacing them there has an effect.
-LOOKED_UP = (
-    "TrainingArguments",
-    "DataArguments",
-    "get_model",
-    "make_dpo_data_module",
-    "DPODataCollator",
-    "LLaVADPOTrainer",
-    "find_all_linear_names",
-    "safe_save_model_for_hf_trainer",
-)
 
 
 def prepare() -> None:
@@ -38,16 +27,20 @@ def prepare() -> None:
 def attach(namespace: dict[str, Any]) -> None:
     """Give the script with these globals its `--tpo` options and, if they are used, this package's data, trainer and repairs.
 
-    Raises TPOError for a script whose `train` does not look its parts up by the known names. Does nothing the second time.
+    A script whose `train` does not look its parts up by the known names is left alone; with `--tpo` that is a TPOError. Does nothing the
+    second time.
     """
     if namespace.get("__tpo__"):
         return
     asked = Asked.of(sys.argv[1:])
     missing = [name for name in LOOKED_UP if name not in namespace["train"].__code__.co_names]
+    if asked.tpo:
+        show_as_one_line()
+    if missing and asked.tpo:
+        script = inspect.getfile(namespace["train"])
+        raise TPOError(f"{script}: train() does not use {', '.join(missing)}; this is not a known train_dpo.py")
     if missing:
-        raise TPOError(
-            f"{inspect.getfile(namespace['train'])}: train() does not use {', '.join(missing)}; this is not a known train_dpo.py"
-        )
+        return
     extend_arguments(namespace, asked)
     if asked.tpo:
         from tpo_plugin.integrations.llava_family.session import Session

@@ -68,6 +68,15 @@ class TemporalArguments:
     tpo_max_broken: float = dataclasses.field(
         default=0.01, metadata={"help": "Stop when more than this share of the rows has a broken video."}
     )
+    tpo_path: Literal["fast", "plain"] = dataclasses.field(
+        default="fast",
+        metadata={
+            "help": "fast: a video is computed once for all its answers, the reference once a run. plain: upstream's forwards."
+        },
+    )
+    tpo_pairs_per_video: int = dataclasses.field(
+        default=1, metadata={"help": "Pairs of one video that come together in a batch, where it has as many."}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +104,14 @@ def extend_arguments(namespace: dict[str, Any], asked: Asked) -> None:
         fields = {field.name for field in dataclasses.fields(base)}
         values = {name: value for name, value in preset.items() if name in fields}
         unknown -= set(values)
-        namespace[name] = _extended(base, added, values)
+        namespace[name] = _extended(base, added, values, asked)
     if unknown:
         raise TPOError(
             f"the script has no arguments {', '.join(sorted(unknown))}, which --tpo_preset {asked.preset} sets"
         )
 
 
-def _extended(base: type, added: type | None, defaults: dict[str, Any]) -> type:
+def _extended(base: type, added: type | None, defaults: dict[str, Any], asked: Asked) -> type:
     """A dataclass like `base` with the fields of `added` and other defaults; it can be pickled where `base` can."""
     hints = get_type_hints(base)
     old = {field.name: field for field in dataclasses.fields(base)}
@@ -124,15 +133,20 @@ def _extended(base: type, added: type | None, defaults: dict[str, Any]) -> type:
     def __post_init__(self: Any) -> None:
         if hasattr(base, "__post_init__"):
             base.__post_init__(self)
-        check_arguments(self, defaults)
+        check_arguments(self, defaults, asked)
 
     made = dataclasses.make_dataclass(base.__name__, fields, bases=(base,), namespace={"__post_init__": __post_init__})
     made.__module__, made.__qualname__, made.__doc__ = base.__module__, base.__qualname__, base.__doc__
     return made
 
 
-def check_arguments(arguments: Any, preset: dict[str, Any]) -> None:
+def check_arguments(arguments: Any, preset: dict[str, Any], asked: Asked) -> None:
     """TPOError for options that do not fit together; logs what the preset and the flags came to."""
+    if hasattr(arguments, "tpo") and (arguments.tpo, arguments.tpo_preset) != (asked.tpo, asked.preset):
+        raise TPOError(
+            "--tpo and --tpo_preset must be written out on the command line: they are read before the script's own parser, which "
+            "also takes abbreviations and .args files"
+        )
     given = [
         field.name
         for field in dataclasses.fields(TemporalArguments)
@@ -146,6 +160,7 @@ def check_arguments(arguments: Any, preset: dict[str, Any]) -> None:
         )
     if not 0 <= getattr(arguments, "tpo_max_broken", 0) <= 1:
         raise TPOError(f"--tpo_max_broken must lie between 0 and 1, it is {arguments.tpo_max_broken}")
+    _check_grouping(arguments)
     if preset and os.environ.get("RANK", "0") == "0":
         values = {name: getattr(arguments, name) for name in preset}
         logger.info(
@@ -155,3 +170,23 @@ def check_arguments(arguments: Any, preset: dict[str, Any]) -> None:
                 for name in preset
             ),
         )
+
+
+def _check_grouping(arguments: Any) -> None:
+    """TPOError if `tpo_pairs_per_video` does not fit the path, the batch or another order of the rows."""
+    pairs = getattr(arguments, "tpo_pairs_per_video", 1)
+    if pairs < 1:
+        raise TPOError(f"--tpo_pairs_per_video must be at least 1, it is {pairs}")
+    if pairs == 1:
+        return
+    batch = arguments.per_device_train_batch_size
+    if arguments.tpo_path != "fast":
+        raise TPOError("--tpo_pairs_per_video saves nothing on the plain path: leave it or --tpo_path plain out")
+    if batch % pairs:
+        raise TPOError(
+            f"--tpo_pairs_per_video {pairs} needs --per_device_train_batch_size {pairs} or a multiple of it, it is {batch} (with as "
+            "many times fewer --gradient_accumulation_steps the optimizer sees as many pairs a step as before)"
+        )
+    for name in ("group_by_modality_length", "group_by_length"):
+        if getattr(arguments, name, False):
+            raise TPOError(f"--tpo_pairs_per_video and --{name} both order the rows: leave one out")

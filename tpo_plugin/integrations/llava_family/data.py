@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,9 @@ from torch import distributed
 from tpo_plugin.errors import TPOError, VideoError
 from tpo_plugin.integrations.llava_family import video_check
 from tpo_plugin.integrations.llava_family.frames import Clip, Sampling, read_clip
-from tpo_plugin.integrations.llava_family.rows import check_rows, load_curated, medium, paths
+from tpo_plugin.integrations.llava_family.rows import check_rows, contents, load_curated, medium, paths
+from tpo_plugin.training.policies.llava import collate_trees
+from tpo_plugin.training.reference_table import Key, row_keys
 from tpo_plugin.video import time_instruction
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,9 @@ def make_data_module(namespace: dict[str, Any], options: Any) -> Callable[..., A
             self.list_data_dict, self.failed = drop_broken(
                 rows, data_args, Path(options.output_dir), options.tpo_max_broken
             )
+            self.without_reference: set[int] = (
+                set()
+            )  # places of rows that could not be read when their reference was due
 
         def __getitem__(self, i: int) -> dict[str, Any]:
             if not 0 <= i < len(self):
@@ -77,10 +82,12 @@ def make_data_module(namespace: dict[str, Any], options: Any) -> Callable[..., A
 
         def _read(self, place: int) -> dict[str, Any] | None:
             """The item, or None if its file cannot be read in two tries; TPOError if that happened to too many rows."""
+            if place in self.without_reference:
+                return None
             row, failure = self.list_data_dict[place], None
             for then in ("one more try", "the next row stands in for it"):
                 try:
-                    return self._get_item(place)
+                    return self._get_item(place) | {"row": place}
                 except VideoError as error:
                     failure = error
                     logger.warning("%s; %s", video_check.describe(row, str(error)), then)
@@ -111,6 +118,20 @@ def make_data_module(namespace: dict[str, Any], options: Any) -> Callable[..., A
                     item["image"] = [(torch.zeros(1, 3, height, width), (width, height), "text")]
             return item
 
+        def shown(self) -> list[Hashable]:
+            """What each row shows, equal for rows that show the same files; a row of text alone is like no other."""
+            rows = enumerate(self.list_data_dict)
+            return [tuple(paths(row, self.data_args)) or ("row", place) for place, row in rows]
+
+        def keys(self) -> list[Key]:
+            """What each row's reference log-probabilities belong to."""
+            return row_keys([contents(row, self.data_args) for row in self.list_data_dict])
+
+        def fingerprint(self) -> dict[str, str]:
+            """What the model's numbers depend on beside the rows: how they are sampled and put into words."""
+            frames = f"{self.sampling.most or 'all'}{' always' if self.sampling.always else ''}, {self.sampling.fps:g} a second"
+            return {"frames": frames, "time instruction": "yes" if options.tpo_time_instruction else "no"}
+
     def make_dpo_data_module(tokenizer: Any, data_args: Any) -> TemporalDPODataset:
         return TemporalDPODataset(data_path=data_args.data_path, tokenizer=tokenizer, data_args=data_args)
 
@@ -119,7 +140,7 @@ def make_data_module(namespace: dict[str, Any], options: Any) -> Callable[..., A
 
 def video_prompt(prompt: str, clip: Clip | None) -> str:
     """The prompt after the video's placeholder and, given a clip, the sentence about its times, as upstream's SFT has it
-    (train.py:1194). A prompt without a video gets no placeholder, which upstream gives it (1153) and then reads as plain text."""
+    (train.py:1201-1203). A prompt without a video gets no placeholder, which upstream gives it (train_dpo.py:1162) and then reads as plain text."""
     return f"<image>\n{time_instruction(clip.seconds, clip.times) if clip else ''}{prompt}"
 
 
@@ -169,6 +190,18 @@ def temporal_collator(base: type) -> type:
             return batch
 
     return TemporalDPODataCollator
+
+
+def tree_collator(base: type) -> type:
+    """A subclass of `temporal_collator(base)` whose batches are token trees."""
+
+    class TreeDPODataCollator(temporal_collator(base)):  # type: ignore[misc]
+        """The script's collator; see `collate_trees` for what its batches have."""
+
+        def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, Any]:
+            return collate_trees(super().__call__(features), features)
+
+    return TreeDPODataCollator
 
 
 class _ChatTokenizer:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from tpo_plugin.errors import TPOError
 from tpo_plugin.integrations import llava_family
 from tpo_plugin.integrations.checkout import Checkout, find_checkout
 from tpo_plugin.integrations.llava_family.arguments import Asked
@@ -16,12 +19,21 @@ from tpo_plugin.integrations.llava_family.repairs import repair_imports
 def launch(path: str, flags: Sequence[str]) -> None:
     """Run the checkout's `train()` with `flags`, which need not name `--tpo`. Raises TPOError for what the user can mend."""
     checkout = find_checkout(path)
+    if os.environ.get("RANK", "0") != "0":
+        logging.getLogger("tpo_plugin").setLevel(logging.WARNING)
     if not Asked.of(flags).tpo:
+        if any(flag.partition("=")[0] == "--tpo" for flag in flags):
+            raise TPOError("this command runs the script with --tpo: leave --tpo False out, or run the script itself")
         flags = ["--tpo", "True", *flags]
     sys.argv = [str(checkout.script), *flags]
     namespace = vars(load_script(checkout))
     llava_family.attach(namespace)
-    namespace["train"]()
+    try:
+        namespace["train"]()
+    except ValueError as error:
+        if "HfArgumentParser" not in str(error):
+            raise
+        raise TPOError(f"the script has no such flags: {str(error).rpartition(': ')[2]}") from None
 
 
 def load_script(checkout: Checkout) -> ModuleType:

@@ -136,7 +136,7 @@ REPAIRS: tuple[Repair, ...] = (
     Repair(
         "gradient_accumulation_plugin",
         "transformers.trainer no longer has the name GradientAccumulationPlugin",
-        "llava_trainer.py:16",
+        "llava_trainer.py:14",
         "upstream imports it from accelerate alone",
         "repairs.py",
         _since(4, 46),
@@ -145,7 +145,7 @@ REPAIRS: tuple[Repair, ...] = (
     Repair(
         "layernorm_layers",
         "transformers.trainer no longer has the name ALL_LAYERNORM_LAYERS",
-        "llava_trainer.py:16",
+        "llava_trainer.py:14",
         "upstream imports it from transformers.pytorch_utils",
         "repairs.py",
         _since(4, 53),

@@ -67,6 +67,13 @@ def paths(row: dict[str, Any], data_args: Any) -> list[str]:
     return [os.path.join(getattr(data_args, FOLDERS[key]), name) for name in names(row, key)] if key else []
 
 
+def contents(row: dict[str, Any], data_args: Any) -> tuple[str, list[Path], list[str]]:
+    """The row's id, its media files (those in a folder of frames, one by one) and its texts."""
+    shown = [Path(path) for path in paths(row, data_args)]
+    files = [file for path in shown for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return str(row["id"]), [file for file in files if file.is_file()], [row[key] for key in TEXTS]
+
+
 def _checked(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise TPOError(f"{where} must be an object, it is {type(row).__name__}")

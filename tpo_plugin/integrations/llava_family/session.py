@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import logging
 import re
@@ -12,13 +13,30 @@ from pathlib import Path
 from typing import Any
 
 from tpo_plugin.errors import TPOError
-from tpo_plugin.integrations.llava_family.data import make_data_module, temporal_collator, two_special_tokens
+from tpo_plugin.folders import checkpoint_digest
+from tpo_plugin.integrations.llava_family.claim import claim
+from tpo_plugin.integrations.llava_family.data import (
+    make_data_module,
+    temporal_collator,
+    tree_collator,
+    two_special_tokens,
+)
 from tpo_plugin.integrations.llava_family.repairs import REPAIRS, check_transformers, repair_imports
 from tpo_plugin.integrations.llava_family.traps import POOLING_FLAGS, traps
+from tpo_plugin.training.llava_plain import PlainPath
 from tpo_plugin.training.llava_trainer import temporal_trainer
+from tpo_plugin.training.policies.llava import check_attention, install_trees
 
 logger = logging.getLogger("tpo_plugin")
 
+WRITTEN_FLAGS = (
+    "mm_patch_merge_type",
+    "mm_projector_type",
+    "mm_vision_select_layer",
+    "mm_vision_select_feature",
+    "mm_use_im_start_end",
+    "mm_use_im_patch_token",
+)
 MULTIMODAL = ("vision_tower", "mm_projector", "vision_resampler")
 
 
@@ -31,6 +49,12 @@ class Session:
         if self.package == "__main__":
             self.package = Path(inspect.getfile(namespace["train"])).resolve().parents[1].name
         self.arguments: Any = None
+        self.model_arguments: Any = None
+
+    @property
+    def fast(self) -> bool:
+        """Whether the run is on the fast path."""
+        return bool(self.arguments.tpo_path == "fast")
 
     def start(self) -> None:
         """Put this package's parts in place of the script's."""
@@ -40,12 +64,10 @@ class Session:
         logger.info("--tpo: repairs %s", ", ".join(repair.name for repair in REPAIRS if repair.applies(self.package)))
         script = self.namespace
         script["get_model"] = self._get_model(script["get_model"])
-        script["make_dpo_data_module"] = lambda tokenizer, data_args: make_data_module(script, self.arguments)(
-            tokenizer, data_args
-        )
+        script["make_dpo_data_module"] = self._make_data
         script["preprocess_qwen"] = two_special_tokens(script["preprocess_qwen"])
-        script["DPODataCollator"] = temporal_collator(script["DPODataCollator"])
-        script["LLaVADPOTrainer"] = temporal_trainer(script["LLaVADPOTrainer"])
+        script["DPODataCollator"] = self._collator(script["DPODataCollator"])
+        script["LLaVADPOTrainer"] = self._trainer(script["LLaVADPOTrainer"])
         script["find_all_linear_names"] = language_model_linears(script["find_all_linear_names"])
         script["safe_save_model_for_hf_trainer"] = _without_cuda(script["safe_save_model_for_hf_trainer"])
 
@@ -53,18 +75,49 @@ class Session:
         from transformers import set_seed
 
         def get_model(model_args: Any, training_args: Any, bnb_model_from_pretrained_args: Any) -> Any:
-            self.arguments = training_args
+            self.arguments, self.model_arguments = training_args, model_args
             check_names(model_args, self.package)
+            if self.fast:
+                check_attention(training_args.attn_implementation)
             set_seed(training_args.seed)  # the script draws the adapters before the trainer does this
-            with _deepspeed_text(training_args):
+            with _deepspeed_text(training_args, not self.fast):
                 models = original(model_args, training_args, bnb_model_from_pretrained_args)
+            check_flags(models[0].config, model_args)
+            check_template(models[0].config, model_args, self.namespace["conversation_lib"].conv_templates)
             for model in models:
                 if model is not None:
                     _complete_config(model.config)
                     _keep_tower_precision(model, model_args, training_args)
+            if self.fast:
+                install_trees(models[0])  # before adapters, which hold on to the forward that they find
             return models
 
         return get_model
+
+    def _make_data(self, tokenizer: Any, data_args: Any) -> Any:
+        data = make_data_module(self.namespace, self.arguments)(tokenizer, data_args)
+        claim(self.model_arguments, data_args, self.arguments, data.list_data_dict)
+        return data
+
+    def _collator(self, base: type) -> Callable[..., Any]:
+        return lambda *args, **kwargs: (tree_collator if self.fast else temporal_collator)(base)(*args, **kwargs)
+
+    def _trainer(self, base: type) -> Callable[..., Any]:
+        def make(*args: Any, **kwargs: Any) -> Any:
+            if not self.fast:
+                return temporal_trainer(base, PlainPath)(*args, **kwargs)
+            return temporal_trainer(base)(*args, fingerprint=self.fingerprint(), **kwargs)
+
+        return make
+
+    def fingerprint(self) -> dict[str, str]:
+        """The weights that the run starts from, and the chat template."""
+        found = {"template": self.model_arguments.version}
+        for part in ("model_name_or_path", "vision_tower", "pretrain_mm_mlp_adapter"):
+            path = getattr(self.model_arguments, part)
+            if path is not None:
+                found[part] = _digest(path)
+        return found
 
 
 def log_to_stderr() -> None:
@@ -87,6 +140,32 @@ def check_names(model_args: Any, package: str) -> None:
         raise TPOError("; ".join(fatal))
 
 
+def check_flags(config: Any, model_args: Any) -> None:
+    """TPOError where a flag, often by its default, would overwrite what the checkpoint was trained with.
+
+    `initialize_vision_modules` writes these flags into the config (llava_arch.py:88-95): the run, or whoever loads what it saves, would see
+    other features than before.
+    """
+    wrong = [
+        f"--{name} {getattr(config, name)}"
+        for name in WRITTEN_FLAGS
+        if hasattr(config, name) and getattr(config, name) != getattr(model_args, name)
+    ]
+    if wrong:
+        raise TPOError(
+            f"the checkpoint's config.json says otherwise than the flags (or their defaults): give {' '.join(wrong)}"
+        )
+
+
+def check_template(config: Any, model_args: Any, templates: dict[str, Any]) -> None:
+    """TPOError for a conversation template that leaves a Qwen2 model's responses without labels, or trains it on another's turns."""
+    found = templates.get(model_args.version)
+    if config.model_type.startswith("llava_qwen") and (found is None or found.version != "qwen"):
+        raise TPOError(
+            f"--version {model_args.version} is no template of the checkpoint's language model: give --version qwen_1_5"
+        )
+
+
 def language_model_linears(original: Callable[[Any], list[str]]) -> Callable[[Any], str]:
     """A replacement of `find_all_linear_names` whose pattern matches the language model's linear layers and no tower's."""
 
@@ -97,11 +176,19 @@ def language_model_linears(original: Callable[[Any], list[str]]) -> Callable[[An
     return find
 
 
+def _digest(path: str) -> str:
+    """What tells one checkpoint, or one file of weights, from another."""
+    if Path(path).is_file():
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    return checkpoint_digest(path)
+
+
 @contextmanager
-def _deepspeed_text(training_args: Any) -> Iterator[None]:
-    """`get_model` looks for a text in `training_args.deepspeed`, which is None without DeepSpeed."""
+def _deepspeed_text(training_args: Any, reference: bool) -> Iterator[None]:
+    """`get_model` looks for "zero3" in `training_args.deepspeed`, which is None without DeepSpeed; if it is there, it loads a `reference`
+    model."""
     before = training_args.deepspeed
-    training_args.deepspeed = before or ""
+    training_args.deepspeed = (reference and before) or ""
     try:
         yield
     finally:

@@ -134,6 +134,11 @@ def _rename(model: str, wanted: str | None, package: str) -> str:
 
 def _config_traps(config: dict[str, Any], package: str, pooling: bool) -> Iterator[Trap]:
     """What llava_arch.py reads from the config when it meets a video."""
+    merge = config.get("mm_patch_merge_type", "flat")
+    other = {"llava": "LongVA", "longva": "LLaVA-NeXT"}[package]
+    if merge.startswith({"llava": "unires", "longva": "spatial"}[package]):
+        what = f"config.json joins patches by {merge} (mm_patch_merge_type), which only {other} knows"
+        yield Trap(what, f"train it with a checkout of {other}", "llava_arch.py, prepare_inputs_labels_for_multimodal")
     if not pooling:
         yield from _pooling_traps(config, package)
     if package == "longva":
@@ -165,7 +170,7 @@ def _pooling_traps(config: dict[str, Any], package: str) -> Iterator[Trap]:
     if package == "llava" and stride not in (None, 2):
         what = f"mm_spatial_pool_stride {stride} is not used for videos: they are pooled by 2"
         cure = "none is needed, if 2 is what the checkpoint was trained with"
-        yield Trap(what, cure, "llava_arch.py:170, 288", fatal=False)
+        yield Trap(what, cure, "llava_arch.py:171, 288", fatal=False)
 
 
 def _length_traps(config: dict[str, Any], package: str) -> Iterator[Trap]:

@@ -1,0 +1,55 @@
+"""Which run an output folder holds, so that the script resumes that one and no other: it resumes whatever checkpoint it finds there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tpo_plugin.errors import TPOError
+from tpo_plugin.folders import differences
+from tpo_plugin.records import stable_id, write_json
+
+FILE = "tpo_run.json"
+MODEL = ("model_name_or_path", "version", "mm_tunable_parts")
+DATA = ("frames_upbound", "video_fps")
+TRAINING = (
+    *(
+        "beta",
+        "dpo_alpha",
+        "gamma",
+        "learning_rate",
+        "lr_scheduler_type",
+        "warmup_ratio",
+        "warmup_steps",
+        "weight_decay",
+    ),
+    *("num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed"),
+    *("model_max_length", "lora_enable", "lora_r", "lora_alpha", "tpo_time_instruction", "tpo_force_sample"),
+    *("tpo_pairs_per_video",),
+)
+
+
+def claim(model_args: Any, data_args: Any, training_args: Any, rows: list[dict[str, Any]]) -> None:
+    """Note in the output folder what run it holds; TPOError where it holds checkpoints of another one.
+
+    Whatever decides the losses counts: flags, rows. The number of processes may change.
+    """
+    output = Path(training_args.output_dir)
+    values = {"rows": stable_id(rows)}
+    for holder, names in ((model_args, MODEL), (data_args, DATA), (training_args, TRAINING)):
+        values |= {name: _plain(getattr(holder, name)) for name in names}
+    record = output / FILE
+    if record.is_file() and any(output.glob("checkpoint-*")):
+        changed = differences(json.loads(record.read_text(encoding="utf-8")), values)
+        if changed:
+            raise TPOError(
+                f"{output} holds checkpoints of another run ({'; '.join(changed)}): choose another --output_dir, or remove them"
+            )
+    if training_args.process_index == 0:
+        write_json(record, values)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back; enumerations by their value."""
+    return getattr(value, "value", value)
