@@ -1,4 +1,4 @@
-"""The command line: `tpo demo|curate|data|train|evaluate|report|tiny`. Each command's body lives in its stage."""
+"""The command line: `tpo demo|curate|data|reference|train|evaluate|report|tiny`. Each command's body lives in its stage."""
 
 from __future__ import annotations
 
@@ -9,9 +9,22 @@ import sys
 from pathlib import Path
 
 from tpo_plugin import __version__
-from tpo_plugin.errors import TPOError
+from tpo_plugin.bench import command as bench
+from tpo_plugin.dataset import command as data
+from tpo_plugin.errors import TPOError, one_line
 
-OPTIONAL = ("torch", "torchvision", "transformers", "trl", "peft", "accelerate", "datasets", "lmms_eval", "pyarrow")
+OPTIONAL: tuple[str, ...] = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "lmms_eval",
+    "pyarrow",
+)
+OPTIONAL += ("decord", "deepspeed", "tyro")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return args.run(args) or 0
     except TPOError as error:
-        print(f"tpo: {error}", file=sys.stderr)
+        print(f"tpo: {one_line(error)}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"tpo: {error.filename}: {error.strerror}" if error.filename else f"tpo: {error}", file=sys.stderr)
@@ -51,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, text, run, extras in (
         ("curate", "videos to preference pairs", _curate, "hf"),
+        ("reference", "the reference's log-probabilities, which `tpo train` else computes first", _reference, "hf"),
         ("train", "preference pairs to a trained checkpoint", _train, "hf"),
         ("evaluate", "checkpoints on lmms-eval benchmarks", _evaluate, "hf,lmms"),
     ):
@@ -69,7 +83,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a recipe's value (a.b=c)")
         command.set_defaults(run=run, extras=extras)
 
-    _add_data(commands.add_parser("data", help="export, import and describe preference data"))
+    described = commands.add_parser("data", help="export, import and describe preference data")
+    data.add_arguments(described)
+    described.set_defaults(run=_data)
+
+    measured = commands.add_parser("bench", help="what a pair costs: operations, time and memory on each path")
+    bench.add_arguments(measured)
+    measured.set_defaults(run=_bench)
 
     report = commands.add_parser("report", help="one HTML page on what was run and whether it helped")
     report.add_argument("output", help="the page to write, such as report.html")
@@ -84,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("patch", help="put --tpo into the training script of a LLaVA-NeXT or LongVA checkout")
     )
     doctor = commands.add_parser("doctor", help="would a run start here, and if not, what to do")
-    doctor.add_argument("path", nargs="?", help="a checkout of LLaVA-NeXT or LongVA (default: none, for `tpo train RECIPE`)")
+    doctor.add_argument(
+        "path", nargs="?", help="a checkout of LLaVA-NeXT or LongVA (default: none, for `tpo train RECIPE`)"
+    )
     doctor.add_argument("--model", metavar="CHECKPOINT", help="what --model_name_or_path would be")
     doctor.add_argument("--tower", help="what --vision_tower would be")
     doctor.add_argument("--data", help="what --data_path would be")
@@ -92,29 +114,6 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_tiny(commands.add_parser("tiny", help="parts of the tiny world"))
     return parser
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    export = commands.add_parser("export", help="write pairs in another trainer's format")
-    export.add_argument("data", help="a curation output folder or a LLaVA DPO JSON")
-    export.add_argument("output", help="file (llava, trl, ms_swift) or folder (hf) to write")
-    export.add_argument("--format", default="llava", help="llava, trl, ms_swift, hf, or package.module:function")
-    export.add_argument("--video-root", help="the folder that video paths start from (default: what the data says)")
-    export.set_defaults(run=_data_export)
-    stats = commands.add_parser("stats", help="funnel, task mix and length mix beside the paper's")
-    stats.add_argument("data", help="a curation output folder or a LLaVA DPO JSON")
-    stats.set_defaults(run=_data_stats)
-    imported = commands.add_parser("import", help="read a CSV of pairs such as LongVA-TPO-10k")
-    imported.add_argument("csv", help="the CSV or TSV file")
-    imported.add_argument("--output", required=True, help="folder for the imported data set")
-    imported.add_argument("--videos", help="the folder that video paths start from (default: the CSV's)")
-    imported.add_argument(
-        "--map", nargs="+", action="extend", default=[], metavar="column=field", help="which column is which field"
-    )
-    imported.add_argument("--allow-missing", action="store_true", help="keep rows whose video is not there")
-    imported.add_argument("--encoding", help="the CSV's text encoding (default: UTF-8)")
-    imported.set_defaults(run=_data_import)
 
 
 def _add_patch(parser: argparse.ArgumentParser) -> None:
@@ -201,6 +200,18 @@ def _train(args: argparse.Namespace) -> None:
     print(train(load(TrainRecipe, args.recipe, tuple(args.overrides))))
 
 
+def _reference(args: argparse.Namespace) -> None:
+    _use_torch()
+    from tpo_plugin.options import TrainRecipe
+    from tpo_plugin.recipe import load, read
+
+    if "upstream" in read(args.recipe):
+        raise TPOError(f"{args.recipe} runs an upstream script, which computes its reference itself: use `tpo train`")
+    from tpo_plugin.training.run import reference
+
+    print(reference(load(TrainRecipe, args.recipe, tuple(args.overrides))))
+
+
 def _evaluate(args: argparse.Namespace) -> None:
     _use_torch()
     from tpo_plugin.evaluation.run import evaluate
@@ -208,6 +219,15 @@ def _evaluate(args: argparse.Namespace) -> None:
     from tpo_plugin.recipe import load
 
     print(evaluate(load(EvaluateRecipe, args.recipe, tuple(args.overrides))))
+
+
+def _data(args: argparse.Namespace) -> None:
+    print(args.text(args))
+
+
+def _bench(args: argparse.Namespace) -> None:
+    _use_torch()
+    print(bench.run(args))
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -246,24 +266,6 @@ def _doctor(args: argparse.Namespace) -> int:
     report = doctor(args.path, args.model, args.tower, args.data)
     print(report.text())
     return int(report.fails)
-
-
-def _data_export(args: argparse.Namespace) -> None:
-    from tpo_plugin.dataset.export import export
-
-    print(export(args.data, args.format, args.output, args.video_root))
-
-
-def _data_stats(args: argparse.Namespace) -> None:
-    from tpo_plugin.dataset.statistics import stats_text
-
-    print(stats_text(args.data))
-
-
-def _data_import(args: argparse.Namespace) -> None:
-    from tpo_plugin.dataset.importers import import_csv
-
-    print(import_csv(args.csv, args.output, args.map, args.videos, args.allow_missing, args.encoding))
 
 
 def _tiny_pretrain(args: argparse.Namespace) -> None:

@@ -180,6 +180,12 @@ class TrainRecipe:
 
     `data` is a curation output folder or an exported LLaVA DPO JSON; `video_root` the folder its video paths start from.
     `trainable` names the parts that learn: `projector`, `language_model` (with `lora`: its adapters), `vision_tower`.
+    `path`: `fast` scores a video's prompts and responses in one token tree and takes the reference's log-probabilities from disk;
+    `plain`, the measure for it, scores each response in a sequence of its own with a reference model in memory. On the fast path the
+    language model attends with SDPA, or FlashAttention where it is installed, and `attn_implementation` is the vision tower's.
+    `pairs_per_video`: so many pairs of a video come together, in batches of a multiple of it; L_SFT is then the mean over pairs of their
+    tokens' means, as with batches of one pair, so that no gradient changes.
+    `reference`: the folder of the reference log-probabilities, for runs that share them (default: `output`).
     `arguments` are trl's DPOConfig / transformers' TrainingArguments fields.
     """
 
@@ -196,6 +202,9 @@ class TrainRecipe:
     attn_implementation: str = "sdpa"
     max_length: int | None = None
     max_pairs: int | None = None
+    path: Literal["fast", "plain"] = "fast"
+    pairs_per_video: int = 1
+    reference: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
@@ -235,4 +244,28 @@ class EvaluateRecipe:
     expect: dict[str, int] = field(default_factory=dict)
     wrapper: str = "tpo_hf"
     wrapper_args: dict[str, Any] = field(default_factory=dict)
+    upstream: str | None = None
+
+
+@dataclass(frozen=True)
+class BenchRecipe:
+    """`tpo bench`: what a pair costs on each of the `paths`, with random weights of a `size` and one video of `frames` frames.
+
+    `7b` is counted only, `7b-random` measured on a GPU. Rounds of all paths are repeated `repeats` times, or until `minutes` are over.
+    `checkpointing` recomputes activations in the backward pass. `sweep` counts operations over frames and pairs a video as well.
+    `upstream` is a checkout of LLaVA-NeXT or LongVA: its DPO script then runs with its own trainer, with `--tpo --tpo_path plain` and with
+    `--tpo_path fast`; without, the `upstream` path is the same scheme on Hugging Face modules.
+    """
+
+    output: str
+    size: Literal["tiny", "small", "7b", "7b-random"] = "small"
+    frames: int = 16
+    pairs_per_video: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    paths: tuple[str, ...] = ("upstream", "plain", "fast")
+    repeats: int = 3
+    minutes: float = 4.0
+    seed: int = 0
+    checkpointing: bool = False
+    sweep: bool = True
     upstream: str | None = None

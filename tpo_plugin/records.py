@@ -9,16 +9,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, Literal
 
 from dacite import Config, DaciteError, from_dict
 
 from tpo_plugin.errors import TPOError
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["localized", "comprehensive", "caption"]
 Span = tuple[float, float]  # start and end in seconds
@@ -122,6 +126,27 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
             except ValueError as error:  # not JSON, or not UTF-8
                 raise TPOError(f"{path}, line {number} is not JSON: {error}") from None
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The complete lines of a file to which lines are appended; a torn last one, which a kill leaves, is cut off with a warning."""
+    if not path.is_file():
+        return []
+    with path.open("rb+") as file:
+        lines = file.readlines()
+        if lines and not lines[-1].endswith(b"\n"):
+            logger.warning("%s ends in a torn line; its unit of work is done again", path)
+            file.truncate(sum(map(len, lines[:-1])))
+            lines.pop()
+    return lines
+
+
+def append_line(file: RawIOBase, line: bytes) -> None:
+    """Append to an unbuffered file and sync it, so that a kill loses nothing that was written before."""
+    rest = memoryview(line)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
+    os.fsync(file.fileno())
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,3 +158,28 @@ def make_recipe(base, data, tmp_path):
         return TrainRecipe(**{**defaults, "arguments": arguments, **changes})
 
     return make
+
+
+@pytest.fixture
+def ranks(tmp_path):
+    """A function that runs `two_ranks.py` with the arguments given in two processes, which find each other."""
+
+    def run(*arguments) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        processes = []
+        for rank in range(2):
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            log = (tmp_path / f"log{rank}").open("wb")
+            command = [sys.executable, Path(__file__).with_name("two_ranks.py"), *map(str, arguments)]
+            environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+        try:
+            codes = [process.wait(timeout=240) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        assert codes == [0, 0], "".join((tmp_path / f"log{rank}").read_text() for rank in range(2))
+
+    return run

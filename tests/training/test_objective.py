@@ -39,11 +39,11 @@ def test_dpo_loss_pulls_each_side_by_beta_times_the_error():
     assert policy.grad.flatten().tolist() == pytest.approx([-0.15, 0.15], abs=1e-7)
 
 
-def test_sft_loss_is_a_mean_over_tokens_not_over_responses():
-    # Responses of 1 and 3 tokens: (2 + 1 + 1 + 4) / 4 = 2; the mean of the responses' means would be (2 + 2) / 2.
-    # With 6 instead of 4 it is (2 + 1 + 1 + 6) / 4 = 2.5, while the mean of means would be (2 + 8/3) / 2 = 2.33.
-    assert sft_loss(torch.tensor([-2.0, -1.0, -1.0, -4.0])).item() == 2.0
-    assert sft_loss(torch.tensor([-2.0, -1.0, -1.0, -6.0])).item() == 2.5
+def test_sft_loss_is_a_mean_over_tokens_or_over_pairs():
+    # Responses of 1 and 3 tokens with -log p of 2 and 1 + 1 + 6: over tokens (2 + 8) / 4, over pairs (2 + 8/3) / 2.
+    chosen, tokens = torch.tensor([-2.0, -8.0]), torch.tensor([1, 3])
+    assert sft_loss(chosen, tokens).item() == 2.5
+    assert sft_loss(chosen, tokens, by_pair=True).item() == pytest.approx(7 / 3)
 
 
 def test_total_loss_weighs_both_terms():

@@ -18,6 +18,7 @@ from tpo_plugin.video import probe, read_frames, sample_times
 
 
 def trainer_of(recipe):
+    recipe = replace(recipe, path="plain")
     return build_trainer(recipe, training_arguments(recipe), TrainingPairs.of_recipe(recipe))
 
 
@@ -207,6 +208,7 @@ def test_the_seams_of_trl_are_where_this_trainer_hooks_in():
         "_prepare_dataset": ["self", "dataset", "processing_class", "args", "dataset_name"],
         "_set_signature_columns_if_needed": ["self"],
         "_precompute_ref_logps": ["self", "dataset", "name", "batch_size"],
+        "_get_train_sampler": ["self", "train_dataset"],
         "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
         "_compute_loss": ["self", "model", "inputs", "return_outputs"],
     }.items():
@@ -215,9 +217,14 @@ def test_the_seams_of_trl_are_where_this_trainer_hooks_in():
     assert "create_model_card" in DPOTrainer._save_checkpoint.__code__.co_names
     assert "_metrics" in DPOTrainer.log.__code__.co_names
     made = DPOTrainer.__init__.__code__.co_names
-    assert {"_prepare_dataset", "_precompute_ref_logps", "precompute_ref_log_probs", "ref_model", "_metrics"} <= set(
-        made
-    )
+    assert {
+        "_prepare_dataset",
+        "_precompute_ref_logps",
+        "precompute_ref_log_probs",
+        "ref_model",
+        "_metrics",
+        "hash_module",
+    } <= set(made)
     assert DPOTrainer.loss_is_scaled_for_ga is False
 
 

@@ -91,7 +91,9 @@ class Facts:
             changes = {"video_fps": fps, "frames_upbound": most}
             theirs, ours = self.theirs(**changes), self.ours(**changes)
             assert len(theirs) == len(ours)
-            found[f"{fps} fps, {most}"] = all(same(theirs._get_item(index), ours[index]) for index in range(len(ours)))
+            found[f"{fps} fps, {most}"] = all(
+                same(theirs._get_item(index) | {"row": index}, ours[index]) for index in range(len(ours))
+            )
         return found
 
     def frames_folder(self) -> bool:
@@ -103,7 +105,7 @@ class Facts:
         for index in range(23):
             Image.fromarray(np.full((40, 60, 3), 10 * index, np.uint8)).save(folder / f"{index:03}.png")
         path = self.write("folder.json", [{"id": "f", "video": str(folder), "answer": "This one.", **TEXT}])
-        return same(self.theirs(data_path=path)._get_item(0), self.ours(data_path=path)[0])
+        return same(self.theirs(data_path=path)._get_item(0) | {"row": 0}, self.ours(data_path=path)[0])
 
     def lists(self) -> dict[str, Any]:
         """The forms of `--data_path`: YAML with sampling strategies, JSON Lines, several files at once."""

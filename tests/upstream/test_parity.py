@@ -19,8 +19,9 @@ def run(world: Any, output: Path, case: str, **changes: object) -> dict[str, Any
     return found
 
 
-def test_loss_and_gradients_equal_upstreams(world: Any, tmp_path: Path) -> None:
-    found = run(world, tmp_path, "parity", beta=0.3, gamma=0.5)
+@pytest.mark.parametrize("path", ["fast", "plain"])
+def test_loss_and_gradients_equal_upstreams(world: Any, tmp_path: Path, path: str) -> None:
+    found = run(world, tmp_path, "parity", beta=0.3, gamma=0.5, tpo_path=path)
     assert set(found) == {"video", "videos", "picture", "pictures", "mixed"}
     for name, batch in found.items():
         left, right = batch["loss"]
@@ -46,7 +47,7 @@ def test_upstream_rounds_the_tower_to_half_precision(world: Any, tmp_path: Path)
 
 
 def test_the_reference_stays_where_it_was_with_lora_and_a_trained_projector(world: Any, tmp_path: Path) -> None:
-    found = run(world, tmp_path, "reference", lora_enable=True)
+    found = run(world, tmp_path, "reference", lora_enable=True, tpo_path="plain")
     assert found["ours"]["after"] == found["ours"]["before"]
     assert found["upstream"]["after"] != found["upstream"]["before"], "upstream's reference drifts"
     assert found["ours"]["policy"] != found["ours"]["after"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from tpo_plugin.errors import TPOError
 from tpo_plugin.folders import locked
+from tpo_plugin.records import append_line, whole_lines
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +57,7 @@ class Journal:
         entry = {"stage": stage, "id": unit, "value": value, "seconds": round(now - self._before, 3)}
         line = json.dumps(entry) + "\n"
         try:
-            rest = memoryview(line.encode())
-            while rest:
-                rest = rest[self._file.write(rest) :]
-            os.fsync(self._file.fileno())
+            append_line(self._file, line.encode())
         except OSError as error:
             raise TPOError(
                 f"cannot write {self.path}: {error.strerror}. Free some space and run the same command again to continue."
@@ -70,18 +67,8 @@ class Journal:
         return self._done[stage, unit]
 
     def _load(self) -> None:
-        if not self.path.is_file():
-            return
-        with self.path.open("rb+") as file:
-            good = 0
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                good += len(line)
-                self._read(line)
-            if good != file.seek(0, os.SEEK_END):
-                logger.warning("%s ends in a torn line; its unit of work is done again", self.path)
-                file.truncate(good)
+        for line in whole_lines(self.path):
+            self._read(line)
 
     def _read(self, line: str | bytes) -> None:
         try:

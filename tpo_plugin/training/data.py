@@ -15,7 +15,8 @@ from tpo_plugin.errors import TPOError, VideoError
 from tpo_plugin.generators.base import Prompt, with_times
 from tpo_plugin.integrations.huggingface import prompt_text
 from tpo_plugin.options import FrameOptions, TrainRecipe
-from tpo_plugin.training.policies.hf import EncodedPair, collate, encode_pair, response_ids
+from tpo_plugin.training.policies.hf import EncodedPair, collate, encode_pair, encode_prompts, response_ids
+from tpo_plugin.training.policies.hf_tree import collate_trees
 from tpo_plugin.video import VideoInfo, probe, read_frames, sample_times
 
 logger = logging.getLogger(__name__)
@@ -46,9 +47,10 @@ class TrainingPairs:
             frames = read_frames(self.root / row.video, times, self.frames.max_side)
         except VideoError as error:
             raise TPOError(f"row {row.id}: {error}; {_cure(row)}") from None
-        return Prompt(frames, times, info.seconds, self._text(row))
+        return Prompt(frames, times, info.seconds, self.text(row))
 
-    def _text(self, row: Row) -> str:
+    def text(self, row: Row) -> str:
+        """What is said to the model beside the video: the query, with `time_instruction` after the frame times."""
         seconds = self.videos[row.video].seconds
         return with_times(row.prompt, seconds, sample_times([(0.0, seconds)], self.frames), self.frames)
 
@@ -82,7 +84,7 @@ class TrainingPairs:
         for index, row in enumerate(self.rows):
             info = self.videos[row.video]
             shape = (len(sample_times([(0.0, info.seconds)], self.frames)), info.height, info.width)
-            text = len(tokens(prompt_text(processor, self._text(row)), add_special_tokens=False)["input_ids"])
+            text = len(tokens(prompt_text(processor, self.text(row)), add_special_tokens=False)["input_ids"])
             responses = [response_ids(processor, response) for response in (row.chosen, row.rejected)]
             longest = max(map(len, responses))
             if shape not in video_tokens:
@@ -92,25 +94,53 @@ class TrainingPairs:
 
 
 class PairCollator:
-    """Turns row numbers into a batch of encoded pairs, or of their chosen sides alone (`with_rejected` false)."""
+    """Turns row numbers into a batch of encoded pairs, or of their chosen sides alone (`with_rejected` false).
+
+    `trees`: the batch is one of token trees (see `collate_trees`), one for each video, which is read once for all its pairs; `rows` are then the
+    rows' numbers in the trees' order.
+    """
 
     def __init__(
-        self, pairs: TrainingPairs, processor: Any, with_rejected: bool, max_length: int | None = None
+        self,
+        pairs: TrainingPairs,
+        processor: Any,
+        with_rejected: bool,
+        max_length: int | None = None,
+        trees: bool = False,
     ) -> None:
-        self.pairs, self.processor = pairs, processor
+        self.pairs, self.processor, self.trees = pairs, processor, trees
         self.with_rejected, self.max_length = with_rejected, max_length
 
     def __call__(self, features: Sequence[dict[str, int]]) -> dict[str, Any]:
-        encoded = [self.encode(feature["row"]) for feature in features]
-        return collate(encoded, self.processor.tokenizer.pad_token_id)
+        rows = [feature["row"] for feature in features]
+        if not self.trees:
+            return collate([self.encode(row) for row in rows], self.processor.tokenizer.pad_token_id)
+        groups: dict[str, list[int]] = {}
+        for row in rows:
+            groups.setdefault(self.pairs.rows[row].video, []).append(row)
+        encoded = [pair for group in groups.values() for pair in self.encode_group(group)]
+        ordered = [row for group in groups.values() for row in group]
+        batch = collate_trees(encoded, [self.pairs.rows[row].video for row in ordered])
+        return {**batch, "rows": ordered}
 
     def encode(self, index: int) -> EncodedPair:
-        """The row as the model takes it; TPOError if it does not fit into `max_length`."""
-        row = self.pairs.rows[index]
-        responses = (row.chosen, row.rejected) if self.with_rejected else (row.chosen,)
-        pair = encode_pair(self.processor, self.pairs.prompt(index), responses, row.tpo.get("kind") or "")
+        """The row as the model takes it; TPOError if it has an empty response or does not fit into `max_length`."""
+        return self.encode_group([index])[0]
+
+    def encode_group(self, group: Sequence[int]) -> list[EncodedPair]:
+        """As `encode` for rows of one video, of whose prompts the first alone brings it."""
+        rows = [self.pairs.rows[index] for index in group]
+        prompts = encode_prompts(self.processor, self.pairs.prompt(group[0]), [self.pairs.text(row) for row in rows])
+        return [self._pair(row, prompt) for row, prompt in zip(rows, prompts)]
+
+    def _pair(self, row: Row, prompt: dict[str, Any]) -> EncodedPair:
+        texts = (row.chosen, row.rejected) if self.with_rejected else (row.chosen,)
+        responses = tuple(response_ids(self.processor, text) for text in texts)
+        pair = EncodedPair(prompt, responses, row.tpo.get("kind") or "")
+        if not all(len(response) for response in responses):
+            raise TPOError(f"row {row.id}: a response has no tokens; take the row out of the data")
         if self.max_length:
-            check_length(row, pair.length, max(map(len, pair.responses)), self.max_length)
+            check_length(row, pair.length, max(map(len, responses)), self.max_length)
         return pair
 
 

@@ -1,13 +1,24 @@
 """The objective of Temporal Preference Optimization (arXiv 2501.13919, Eq. 3-5) as pure functions.
 
-B is the number of pairs, T the number of positions, M the number of chosen response tokens in the batch.
+B is the number of pairs, T the number of positions.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A batch of B pairs: the responses' log-probabilities (B,) for each side, and the chosen ones' numbers of tokens (B,)."""
+
+    chosen: Tensor
+    rejected: Tensor | None
+    tokens: Tensor
 
 
 def sequence_logps(token_logps: Tensor, mask: Tensor) -> Tensor:
@@ -28,9 +39,13 @@ def dpo_loss(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Tensor:
     return -F.logsigmoid(chosen_rewards - rejected_rewards)
 
 
-def sft_loss(chosen_token_logps: Tensor) -> Tensor:
-    """L_SFT (Eq. 4) as LLaVA-NeXT computes it: the mean over all chosen response tokens of the batch. (M,) -> ()."""
-    return -chosen_token_logps.mean()
+def sft_loss(chosen: Tensor, tokens: Tensor, by_pair: bool = False) -> Tensor:
+    """L_SFT (Eq. 4) as LLaVA-NeXT computes it: the mean of -log p over all chosen response tokens of the batch. (B,), (B,) -> ().
+
+    `chosen` are sums over the responses, `tokens` their lengths. `by_pair`: the mean over pairs of their tokens' means, which is what
+    accumulated batches of one pair amount to.
+    """
+    return -(chosen / tokens).mean() if by_pair else -chosen.sum() / tokens.sum()
 
 
 def total_loss(dpo: Tensor | None, sft: Tensor, dpo_alpha: float, gamma: float) -> Tensor:

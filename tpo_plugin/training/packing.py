@@ -13,6 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+PLACEHOLDER = (
+    -200
+)  # stands for a video's tokens in ids that were made before their number was known; upstream's IMAGE_TOKEN_INDEX
+
 
 @dataclass(frozen=True)
 class Branches:
@@ -94,6 +98,41 @@ def pack(videos: Sequence[Sequence[Branches]]) -> Packed:
                 packer.responses.append([*scored, *leaf.path[len(node.path) :]])
         packer.roots.append(Root(start, packer.total, len(first.prompt), shared))
     return packer.packed()
+
+
+def widened(packed: Packed, lengths: Sequence[int]) -> Packed:
+    """The same trees with first prompts of these lengths: a PLACEHOLDER becomes as many tokens as that takes.
+
+    ValueError where a tree's length is another than its ids' and it has not just one placeholder, among what its prompts share.
+    """
+    counts, shifts = torch.ones_like(packed.ids), torch.zeros_like(packed.ids)
+    for root, length in zip(packed.roots, lengths, strict=True):
+        places = (packed.ids[root.start : root.stop] == PLACEHOLDER).nonzero().flatten().tolist()
+        if not places and length == root.prompt:
+            continue
+        if len(places) != 1 or places[0] >= root.shared:
+            raise ValueError(
+                f"a prompt of {root.prompt} tokens, {len(places)} of them placeholders, has {length} embeddings"
+            )
+        tree = slice(root.start, root.stop)
+        shifts[tree] = (packed.positions[tree] > places[0]) * (length - root.prompt)
+        counts[root.start + places[0]] += length - root.prompt
+    ends = counts.cumsum(0)
+    within = torch.arange(int(ends[-1]), device=ends.device) - (ends - counts).repeat_interleave(counts)
+    moved, first = ends - 1, (ends - counts).tolist()
+    roots = []
+    for root, length in zip(packed.roots, lengths):
+        extra = length - root.prompt
+        start = first[root.start]
+        roots.append(Root(start, start + root.stop - root.start + extra, length, root.shared + extra))
+    return replace(
+        packed,
+        ids=packed.ids.repeat_interleave(counts),
+        positions=(packed.positions + shifts).repeat_interleave(counts) + within,
+        targets=moved[packed.targets],
+        sources=moved[packed.sources],
+        roots=tuple(roots),
+    )
 
 
 def common_prefix(sequences: Sequence[Tensor]) -> int:

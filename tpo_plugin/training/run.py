@@ -20,15 +20,19 @@ from safetensors import SafetensorError
 from tpo_plugin import recipe as recipes
 from tpo_plugin.checks import at_least, check_frames, checkpoint_named
 from tpo_plugin.errors import RecipeError, TPOError
-from tpo_plugin.folders import checkpoint_digest, last_checkpoint, locked
+from tpo_plugin.folders import checkpoint_digest, differences, last_checkpoint, locked
 from tpo_plugin.integrations.huggingface import load_model, load_processor
 from tpo_plugin.options import TrainRecipe
 from tpo_plugin.records import stable_id, write_json
 from tpo_plugin.training.arguments import training_arguments
 from tpo_plugin.training.data import PairCollator, TrainingPairs
+from tpo_plugin.training.hf_reference import StoredReference
 from tpo_plugin.training.hf_trainer import HFTemporalDPOTrainer
 from tpo_plugin.training.history import KeepHistory, save_history
+from tpo_plugin.training.policies.hf_tree import HFFamily
 from tpo_plugin.training.policies.parts import check_trainable, lora_config, set_trainable
+from tpo_plugin.training.policies.tree import install
+from tpo_plugin.training.reference import FILE
 from tpo_plugin.training.trainer import needs_reference
 
 logger = logging.getLogger(__name__)
@@ -63,6 +67,22 @@ def train(recipe: TrainRecipe) -> Path:
     return output / "model"
 
 
+def reference(recipe: TrainRecipe) -> Path:
+    """Compute the reference log-probabilities that the recipe's table on disk lacks, and return the file.
+
+    TPOError as `train`; RecipeError where the recipe needs no such table.
+    """
+    check_recipe(recipe)
+    if recipe.path == "plain" or not needs_reference(recipe.objective):
+        raise RecipeError(
+            "`tpo reference` is for `path: fast` with `objective.dpo_alpha` above 0; this recipe needs no reference on disk"
+        )
+    arguments = training_arguments(recipe)
+    with locked(Path(recipe.output)) if is_main() else nullcontext():
+        build_trainer(recipe, arguments, TrainingPairs.of_recipe(recipe))
+    return Path(recipe.reference or recipe.output) / FILE
+
+
 def check_recipe(recipe: TrainRecipe) -> None:
     """RecipeError for values that do not fit together."""
     checkpoint_named("model", recipe.model)
@@ -70,6 +90,7 @@ def check_recipe(recipe: TrainRecipe) -> None:
     at_least("max_pairs", recipe.max_pairs, 1)
     at_least("max_length", recipe.max_length, 1)
     check_trainable(recipe.trainable, recipe.lora)
+    check_grouping(recipe)
     goal = recipe.objective
     if goal.dpo_alpha < 0 or goal.gamma < 0 or goal.beta <= 0 or goal.dpo_alpha == goal.gamma == 0:
         raise RecipeError(
@@ -84,20 +105,51 @@ def check_recipe(recipe: TrainRecipe) -> None:
         )
 
 
+def check_grouping(recipe: TrainRecipe) -> None:
+    """RecipeError where a batch does not hold whole groups of `pairs_per_video`, or another sampling is asked for too."""
+    at_least("pairs_per_video", recipe.pairs_per_video, 1)
+    size, count = recipe.arguments.get("per_device_train_batch_size", 1), recipe.pairs_per_video
+    if count > 1 and isinstance(size, int) and size % count:
+        raise RecipeError(
+            f"`pairs_per_video` is {count} and `arguments.per_device_train_batch_size` {size}: a batch holds whole groups, so make it a "
+            f"multiple of {count} (and `gradient_accumulation_steps` smaller in turn)"
+        )
+    if count > 1 and "train_sampling_strategy" in recipe.arguments:
+        raise RecipeError(
+            "`pairs_per_video` above 1 has an order of its own: take `arguments.train_sampling_strategy` out"
+        )
+
+
 def build_trainer(recipe: TrainRecipe, arguments: Any, pairs: TrainingPairs) -> HFTemporalDPOTrainer:
-    """The trainer of a recipe, its policy and reference loaded from the recipe's checkpoint."""
-    processor = load_processor(recipe.model)
+    """The trainer of a recipe, its policy loaded from the recipe's checkpoint.
+
+    Its reference is a second model on the plain path; on the fast one the table on disk, filled here where it lacks something.
+    """
+    processor, fast = load_processor(recipe.model), recipe.path == "fast"
     if recipe.max_length:
         pairs.check_lengths(processor, recipe.max_length)
-    reference = _load(recipe, arguments).requires_grad_(False) if needs_reference(recipe.objective) else None
+    stored, reference = None, None
+    if needs_reference(recipe.objective) and fast:
+        stored = StoredReference.of_recipe(recipe, arguments, pairs, processor)
+    elif needs_reference(recipe.objective):
+        reference = _load(recipe, arguments).requires_grad_(False)
     model = _load(recipe, arguments)
     set_trainable(model, recipe.trainable)
+    if fast:
+        install(model, HFFamily())
+        if "vision_tower" in recipe.trainable:
+            logger.info(
+                "the vision tower is trained: it runs, with gradient, once a video in each step; nothing of it is shared with the "
+                "reference, whose log-probabilities are the initial tower's"
+            )
     return HFTemporalDPOTrainer(
         model=model,
         ref_model=reference,
         args=arguments,
         objective=recipe.objective,
-        data_collator=PairCollator(pairs, processor, needs_reference(recipe.objective), recipe.max_length),
+        data_collator=PairCollator(pairs, processor, needs_reference(recipe.objective), recipe.max_length, fast),
+        stored=stored,
+        pairs_per_video=recipe.pairs_per_video,
         peft_config=lora_config(model, recipe.lora, recipe.trainable) if recipe.lora else None,
         callbacks=[KeepHistory()],
     )
@@ -132,7 +184,7 @@ def claim(output: Path, recipe: TrainRecipe, inputs: dict[str, str]) -> bool:
     marker, saved = output / "inputs.json", output / "recipe.yaml"
     begun = (output / "done.json").is_file() or any(output.glob("checkpoint-*"))
     if begun and saved.is_file():
-        differing = _differences(yaml.safe_load(saved.read_text(encoding="utf-8")) or {}, recipes.to_plain(recipe))
+        differing = differences(yaml.safe_load(saved.read_text(encoding="utf-8")) or {}, recipes.to_plain(recipe))
         if marker.is_file():
             old = json.loads(marker.read_text(encoding="utf-8"))
             differing += [f"the {key} changed since" for key in inputs if old.get(key) != inputs[key]]
@@ -146,18 +198,6 @@ def claim(output: Path, recipe: TrainRecipe, inputs: dict[str, str]) -> bool:
         write_json(marker, inputs)
         recipes.save(recipe, output)
     return False
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """`key: old -> new` for each differing value."""
-    found = []
-    for key in dict.fromkeys([*old, *new]):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            found.append(f"{prefix}{key}: {before} -> {after}")
-    return found
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tpo_plugin.options import ObjectiveOptions
 from tpo_plugin.records import Kind
-from tpo_plugin.training.objective import dpo_loss, rewards, sft_loss, total_loss
-from tpo_plugin.training.policies.hf import Scores
+from tpo_plugin.training.objective import Scores, dpo_loss, rewards, sft_loss, total_loss
+from tpo_plugin.training.packing import Packed
 
 KINDS: tuple[str, ...] = get_args(Kind)
 
@@ -21,15 +21,31 @@ def needs_reference(objective: ObjectiveOptions) -> bool:
     return objective.dpo_alpha != 0
 
 
+def tree_scores(packed: Packed, logps: Tensor, pairs: int) -> Scores:
+    """The scores of `pairs` pairs, whose responses lie in `packed` in the order chosen, rejected (or chosen alone), from the scored
+    tokens' log-probabilities (M,)."""
+    sums = torch.where(packed.members, logps, 0.0).sum(dim=1).view(pairs, -1)
+    tokens = packed.members.sum(dim=1).view(pairs, -1)[:, 0]
+    return Scores(sums[:, 0], sums[:, 1] if sums.shape[1] > 1 else None, tokens)
+
+
 def batch_loss(
-    policy: Scores, reference: Scores | None, kinds: Sequence[str], objective: ObjectiveOptions
+    policy: Scores,
+    reference: Scores | None,
+    kinds: Sequence[str],
+    objective: ObjectiveOptions,
+    sft_by_pair: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a batch of B pairs (scalar) and its metrics, each as (sum, count), so that they add up over processes.
 
-    `reference` is None where the objective needs none; then only the chosen side is logged.
+    `reference` is None where the objective needs none; then only the chosen side is logged. `sft_by_pair`: see `sft_loss`.
     """
-    sft = sft_loss(policy.chosen_tokens)
-    metrics = {"loss/sft": _total(-policy.chosen_tokens), "logps/chosen": _total(policy.chosen)}
+    sft = sft_loss(policy.chosen, policy.tokens, sft_by_pair)
+    spread = torch.stack([-policy.chosen.detach().sum(), policy.tokens.sum()])
+    metrics = {
+        "loss/sft": _total(-policy.chosen / policy.tokens) if sft_by_pair else spread,
+        "logps/chosen": _total(policy.chosen),
+    }
     if not needs_reference(objective):
         return total_loss(None, sft, objective.dpo_alpha, objective.gamma), metrics
     assert reference is not None

@@ -8,7 +8,7 @@ cannot see the padding.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from tpo_plugin.generators.base import Prompt
-from tpo_plugin.integrations.huggingface import encode, response_text
-from tpo_plugin.training.objective import sequence_logps
+from tpo_plugin.integrations.huggingface import encode, prompt_text, response_text
+from tpo_plugin.training.objective import Scores, sequence_logps
 
 IGNORE = -100
 PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
@@ -42,19 +42,30 @@ class EncodedPair:
         return int(self.prompt["input_ids"].shape[1]) + max(len(response) for response in self.responses)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Log-probabilities of a batch of B pairs: (B,) for each side, and (M,) for the M chosen response tokens."""
-
-    chosen: Tensor
-    rejected: Tensor | None
-    chosen_tokens: Tensor
-
-
 def encode_pair(processor: Any, prompt: Prompt, responses: Sequence[str], kind: str = "") -> EncodedPair:
     """`prompt` with its responses (chosen, then rejected). The end of the turn belongs to the response."""
     ids = tuple(response_ids(processor, response) for response in responses)
     return EncodedPair(dict(encode(processor, [prompt])), ids, kind)
+
+
+def encode_prompts(processor: Any, prompt: Prompt, texts: Sequence[str]) -> list[dict[str, Tensor]]:
+    """The processor's output for `prompt`'s video and the first text, and for each further text about it its `input_ids` (1, P) alone.
+
+    A video is processed once: its tokens stand in the other prompts where their one placeholder was.
+    """
+    first = dict(encode(processor, [replace(prompt, text=texts[0])]))
+    if len(texts) == 1:
+        return [first]
+    plain = [processor.tokenizer(prompt_text(processor, text))["input_ids"] for text in texts]
+    full, place = first["input_ids"][0].tolist(), plain[0].index(processor.video_token_id)
+    end = len(full) - (len(plain[0]) - place - 1)
+    if full[:place] + full[end:] != plain[0][:place] + plain[0][place + 1 :]:
+        raise ValueError(f"{type(processor).__name__} changes more of a prompt than the video's placeholder")
+    others = []
+    for ids in plain[1:]:
+        place = ids.index(processor.video_token_id)
+        others.append({"input_ids": torch.tensor([ids[:place] + full[place:end] + ids[place + 1 :]])})
+    return [first, *others]
 
 
 def response_ids(processor: Any, response: str) -> Tensor:
@@ -130,6 +141,6 @@ def score(model: Any, groups: Sequence[Mapping[str, Any]]) -> Scores:
         sums = sequence_logps(logps, mask)
         chosen.append(sums[:pairs])
         rejected.append(sums[pairs:])
-        tokens.append(logps[:pairs][mask[:pairs]])
+        tokens.append(mask[:pairs].sum(dim=1))
     other = torch.cat(rejected)
     return Scores(torch.cat(chosen), other if len(other) else None, torch.cat(tokens))

@@ -20,7 +20,10 @@ class HFFamily:
     def body(self, model: Any) -> Any:
         return model.model.language_model
 
-    def embed(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+    def embed(self, model: Any, inputs: Sequence[Mapping[str, Any]]) -> list[tuple[Tensor, Tensor | None]]:
+        return [self._embed(model, one) for one in inputs]
+
+    def _embed(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """The model's own arguments to its language model, taken where they arrive; the body itself is not run."""
         body, taken = self.body(model), {}
 

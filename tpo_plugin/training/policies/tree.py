@@ -1,13 +1,14 @@
 """The fast policy: one forward over the token trees of a batch (packing.py), scored at the response tokens alone.
 
-The video is encoded once for all its prompts and responses, the body runs once over what they share, and the head sees only the hidden
-states that predict a scored token, a chunk at a time: no (T, vocabulary) tensor exists. All of it happens inside the model's own
-`forward`, so that DDP, DeepSpeed, autocast and adapters see one ordinary call a step.
+The video is encoded once for all its prompts and responses, the body runs once over what they share. Its last layer's queries and MLP, and
+the head, are computed only where they predict a scored token, the head's logits a chunk at a time: no (T, vocabulary) tensor exists. All of
+it happens inside the model's own `forward`, so that DDP, DeepSpeed, autocast and adapters see one ordinary call a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from types import MethodType
@@ -19,14 +20,17 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tpo_plugin.training import attention
-from tpo_plugin.training.packing import Packed, Root
+from tpo_plugin.training.packing import Packed, Root, widened
 
 HEAD_TOKENS = 256  # whose logits exist at a time
 
 
 @dataclass(frozen=True)
 class TreeBatch:
-    """The trees of a batch, and for each video the model's arguments for its first prompt alone (one row), the video among them."""
+    """The trees of a batch, and for each video the model's arguments for its first prompt alone (one row), the video among them.
+
+    A PLACEHOLDER (packing.py) in the packed ids stands for as many tokens as its video turns out to have.
+    """
 
     packed: Packed
     inputs: tuple[Mapping[str, Any], ...]
@@ -35,8 +39,8 @@ class TreeBatch:
 class Family(Protocol):
     """What differs between model classes."""
 
-    def embed(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """A prompt's embeddings (P, hidden) with its video in place, and its rotary positions (D, P); None: they count up."""
+    def embed(self, model: Any, inputs: Sequence[Mapping[str, Any]]) -> list[tuple[Tensor, Tensor | None]]:
+        """Each prompt's embeddings (P, hidden) with its video in place, and its rotary positions (D, P); None: they count up."""
 
     def body(self, model: Any) -> Any:
         """The language model without its head."""
@@ -57,39 +61,80 @@ def install(model: Any, family: Family) -> None:
         return original(self, *args, **kwargs) if tree is None else tree_logps(self, family, tree)
 
     model.forward = MethodType(forward, model)
+    _spare_last_mlp(family.body(model).layers[-1].mlp)
+
+
+def _spare_last_mlp(mlp: Any) -> None:
+    """Let the last layer's MLP run only at the tokens whose states are read, where its attention just told them; elsewhere it adds
+    nothing."""
+    original = type(mlp).forward
+
+    @wraps(original)
+    def forward(self: Any, states: Tensor) -> Tensor:
+        read = attention.just_read()
+        if read is None:
+            return original(self, states)
+        output = original(self, states[:, read])
+        return output.new_zeros(*states.shape[:2], output.shape[2]).index_copy(1, read, output)
+
+    mlp.forward = MethodType(forward, mlp)
 
 
 def tree_logps(model: Any, family: Family, batch: TreeBatch) -> Tensor:
     """Log-probabilities (M,) of the batch's scored tokens, in float32."""
-    packed = batch.packed.to(model.device)
-    embeds, positions = _embed(model, family, packed, batch.inputs)
-    hidden = _run(family.body(model), embeds, packed.positions[None], positions)
+    prompts = family.embed(model, batch.inputs)
+    trees = widened(batch.packed, [len(embeds) for embeds, _ in prompts])
+    packed = trees.to(model.device)
+    embeds, positions = _embed(model, packed, prompts)
+    hidden = _run(family.body(model), embeds, packed.positions[None], positions, trees)
     return head_logps(model.get_output_embeddings(), hidden[0, packed.sources], packed.ids[packed.targets])
 
 
 def head_logps(head: Any, hidden: Tensor, targets: Tensor) -> Tensor:
-    """log p of each target (M,) from the hidden states (M, hidden) that predict it; logits exist for HEAD_TOKENS of them at a time."""
+    """log p of each target (M,) from the hidden states (M, hidden) that predict it; logits exist for HEAD_TOKENS of them at a time.
+
+    The head is called as a module once, not once a chunk: under ZeRO-3 each call gathers weights from all processes, which would wait
+    for each other where their batches differ in length.
+    """
+    logits = head.forward
 
     def chunk(states: Tensor, wanted: Tensor) -> Tensor:
-        return -F.cross_entropy(head(states).float(), wanted, reduction="none")
+        return -F.cross_entropy(logits(states).float(), wanted, reduction="none")
 
-    pieces = zip(hidden.split(HEAD_TOKENS), targets.split(HEAD_TOKENS))
-    if len(targets) <= HEAD_TOKENS or not torch.is_grad_enabled():
-        return torch.cat([chunk(*piece) for piece in pieces])
-    return torch.cat([checkpoint(chunk, *piece, use_reentrant=False) for piece in pieces])
+    def chunks(hidden: Tensor) -> Tensor:
+        pieces = zip(hidden.split(HEAD_TOKENS), targets.split(HEAD_TOKENS))
+        if len(targets) <= HEAD_TOKENS or not torch.is_grad_enabled():
+            return torch.cat([chunk(*piece) for piece in pieces])
+        return torch.cat([checkpoint(chunk, *piece, use_reentrant=False) for piece in pieces])
+
+    with replaced(head, "forward", chunks):
+        logps: Tensor = head(hidden)
+    return logps
 
 
-def _embed(
-    model: Any, family: Family, packed: Packed, inputs: Sequence[Mapping[str, Any]]
-) -> tuple[Tensor, Tensor | None]:
+@contextmanager
+def replaced(target: Any, name: str, value: Any) -> Iterator[None]:
+    """An object's attribute with another value, until the end of the block."""
+    own = vars(target).get(name)
+    setattr(target, name, value)
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(target, name)
+        else:
+            setattr(target, name, own)
+
+
+def _embed(model: Any, packed: Packed, prompts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
     """The packed row's embeddings (1, T, hidden) and rotary positions (D, 1, T), None where those are the packed ones."""
-    words = model.get_input_embeddings()
+    rests = [packed.ids[root.start + root.prompt : root.stop] for root in packed.roots]
+    words = model.get_input_embeddings()(torch.cat(rests)).split(
+        [len(rest) for rest in rests]
+    )  # one call: see head_logps
     parts, rotary = [], []
-    for root, arguments in zip(packed.roots, inputs, strict=True):
-        embeds, positions = family.embed(model, arguments)
-        if len(embeds) != root.prompt:
-            raise ValueError(f"a prompt of {root.prompt} tokens has {len(embeds)} embeddings")
-        parts += [embeds, words(packed.ids[root.start + root.prompt : root.stop]).to(embeds.dtype)]
+    for root, (embeds, positions), after in zip(packed.roots, prompts, words, strict=True):
+        parts += [embeds, after.to(embeds.dtype)]
         if positions is not None:
             rotary.append(continued(positions, root, packed.positions[root.start : root.stop]))
     return torch.cat(parts)[None], torch.cat(rotary, dim=1)[:, None] if rotary else None
@@ -105,10 +150,10 @@ def continued(prompt: Tensor, root: Root, positions: Tensor) -> Tensor:
     return torch.cat([prompt, after], dim=1)
 
 
-def _run(body: Any, embeds: Tensor, places: Tensor, rotary: Tensor | None) -> Tensor:
-    """The body's last hidden states (1, T, hidden)."""
+def _run(body: Any, embeds: Tensor, places: Tensor, rotary: Tensor | None, trees: Packed) -> Tensor:
+    """The body's last hidden states (1, T, hidden), right where they predict a scored token. `trees`: the packed row, not moved."""
     if body.config._attn_implementation == attention.NAME:
-        mask = attention.marker(embeds.device)
+        mask = attention.marker(embeds.device, trees)
     else:
         mask = attention.tree_mask(places, embeds.dtype)
     # The first row are the places in the tree, which the attention reads; models with rotary dimensions take theirs below it.

@@ -1,0 +1,83 @@
+"""The reference of a Hugging Face run: what its table on disk is known by, and the pass that fills it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from torch.utils.data import DataLoader
+from trl.models.utils import prepare_deepspeed
+
+from tpo_plugin.folders import checkpoint_digest
+from tpo_plugin.integrations.huggingface import prompt_text, response_text
+from tpo_plugin.options import TrainRecipe
+from tpo_plugin.training.data import TrainingPairs
+from tpo_plugin.training.policies.hf_tree import to_device
+from tpo_plugin.training.reference import FILE, Key, Sums, complete, row_keys
+
+
+@dataclass(frozen=True)
+class StoredReference:
+    """Where a run's reference log-probabilities are on disk, and what they are known by: the setting as a whole and each row."""
+
+    file: Path
+    fingerprint: dict[str, str]
+    keys: list[Key]
+    videos: list[str]
+
+    @classmethod
+    def of_recipe(cls, recipe: TrainRecipe, arguments: Any, pairs: TrainingPairs, processor: Any) -> StoredReference:
+        """The recipe's. The objective is no part of the fingerprint, nor is what is trained: both leave the initial model as it is.
+
+        The attention implementation is: in half precision, kernels differ by more than a training step does.
+        """
+        computed = "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else "its weights' dtype"
+        fingerprint = {
+            "weights": checkpoint_digest(recipe.model),
+            "frames": json.dumps(asdict(recipe.frames)),
+            "prompt": repr(prompt_text(processor, "QUERY") + response_text(processor, "RESPONSE")),
+            "dtype": f"{recipe.dtype} weights, computed in {computed}",
+            "attention": recipe.attn_implementation,
+        }
+        rows = [(row.id, [pairs.root / row.video], [pairs.text(row), row.chosen, row.rejected]) for row in pairs.rows]
+        return cls(
+            Path(recipe.reference or recipe.output) / FILE,
+            fingerprint,
+            row_keys(rows),
+            [row.video for row in pairs.rows],
+        )
+
+    def complete(self, trainer: Any) -> Tensor:
+        """The log-probabilities (N, 2) of all rows; what is missing is computed with the trainer's model, before it is trained."""
+        training = trainer.model.training
+        trainer.model.eval()
+        try:
+            return complete(self.file, self.fingerprint, self.keys, self.videos, lambda units: _sums(trainer, units))
+        finally:
+            trainer.model.train(training)
+
+
+def _sums(trainer: Any, units: Sequence[Sequence[int]]) -> Iterator[list[Sums]]:
+    """The sums of log p of each list of rows, a forward each, without adapters."""
+    model = trainer.model
+    if trainer.is_deepspeed_enabled:  # the parameters are still on the CPU, or under ZeRO-3 divided over the ranks
+        model = prepare_deepspeed(model, trainer.accelerator)
+    loader: DataLoader[Any] = DataLoader(
+        units,  # type: ignore[arg-type]
+        batch_size=None,
+        collate_fn=lambda unit: trainer.data_collator([{"row": row} for row in unit]),
+        num_workers=trainer.args.dataloader_num_workers,
+    )
+    for batch in loader:
+        tree = to_device(batch["tree"], trainer.accelerator.device)
+        plain = trainer.model.disable_adapter() if isinstance(trainer.model, PeftModel) else nullcontext()
+        with torch.no_grad(), trainer.accelerator.autocast(), plain:
+            logps = model(tree=tree).double()
+        yield [tuple(pair) for pair in torch.where(tree.packed.members, logps, 0.0).sum(dim=1).view(-1, 2).tolist()]

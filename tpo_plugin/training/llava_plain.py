@@ -1,0 +1,64 @@
+"""The plain path of `--tpo`: upstream's own forward passes, with the true reference and a check that no response was cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from tpo_plugin.errors import TPOError
+from tpo_plugin.training.llava_checkpoints import beside_adapters, part
+from tpo_plugin.training.policies.llava import IGNORED, cut
+
+
+class PlainPath:
+    """With adapters, the reference is the model without them *and* with the initial values of what else is trained."""
+
+    args: Any
+    model: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        trained = list(beside_adapters(self.model)) if self.args.lora_enable else []
+        if any(hasattr(weight, "ds_id") for _, weight in trained):
+            raise TPOError(
+                f"LoRA with {', '.join(sorted({part(name) for name, _ in trained}))} trained beside it has no reference under "
+                "DeepSpeed ZeRO-3 on the plain path: leave --tpo_path plain out, use ZeRO-2, or train the adapters alone "
+                "(--mm_tunable_parts mm_language_model)"
+            )
+        self._initial = [(weight, weight.detach().clone()) for _, weight in trained]
+
+    @contextmanager
+    def null_ref_context(self) -> Iterator[None]:
+        with super().null_ref_context(), _swapped(self._initial):  # type: ignore[misc]
+            yield
+
+    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
+        result = super().concatenated_forward(model, batch)  # type: ignore[misc]
+        for side, labels in zip(("chosen", "rejected"), result[4:6]):
+            wanted, kept = _labelled(batch[f"{side}_labels"]), _labelled(labels)
+            for row, (before, after) in enumerate(zip(wanted, kept)):
+                if after < before:
+                    raise TPOError(cut(batch["ids"][row], side, before - after, before, self.args.model_max_length))
+        return result
+
+
+@contextmanager
+def _swapped(initial: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> Iterator[None]:
+    """The parameters with other values of theirs, until the end of the block; nothing is copied where type and device agree."""
+    trained = [weight.data for weight, _ in initial]
+    try:
+        for weight, value in initial:
+            weight.data = value.to(weight.device, weight.dtype)
+        yield
+    finally:
+        for (weight, _), value in zip(initial, trained):
+            weight.data = value
+
+
+def _labelled(labels: torch.Tensor) -> list[int]:
+    """How many positions of each row carry a label. `labels` (B, T), IGNORED elsewhere."""
+    counts: list[int] = (labels != IGNORED).sum(dim=1).tolist()
+    return counts
