@@ -80,7 +80,7 @@ def test_a_placeholder_becomes_its_videos_tokens() -> None:
             for count in tokens
         ]
 
-    packed = widened(pack(videos((1, 1))), [3 + 5, 3 + 1])
+    packed = widened(pack(videos((1, 1))), [3 + 6, 3 + 2])
     expected = pack(videos((6, 2)))
     assert packed.roots == expected.roots
     for name in ("ids", "positions", "targets", "sources", "members"):
