@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo seeds test test-slow lint format clean
+.PHONY: demo seeds bench test test-slow lint format clean
 
 demo: $(READY)
 	$(BIN)/tpo demo
 
 seeds: $(READY)
 	$(BIN)/tpo demo --output runs/seeds --seeds 0 1 2
+
+bench: $(READY)
+	$(BIN)/tpo bench
 
 test: lint
 	$(BIN)/python -m pytest

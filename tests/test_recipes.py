@@ -12,7 +12,7 @@ from tpo_plugin import recipe
 from tpo_plugin.integrations.checkout import upstreams
 from tpo_plugin.integrations.llava_family.arguments import PRESETS, TemporalArguments
 from tpo_plugin.integrations.llava_family.traps import traps
-from tpo_plugin.options import CurateRecipe, EvaluateRecipe, TrainRecipe, UpstreamRecipe
+from tpo_plugin.options import BenchRecipe, CurateRecipe, EvaluateRecipe, TrainRecipe, UpstreamRecipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))
@@ -60,6 +60,8 @@ def kind_of(file: Path) -> type:
     keys = set(yaml.safe_load(file.read_text(encoding="utf-8")))
     if "flags" in keys:
         return UpstreamRecipe
+    if "size" in keys:
+        return BenchRecipe
     return EvaluateRecipe if "models" in keys else TrainRecipe if "data" in keys else CurateRecipe
 
 
@@ -122,4 +124,4 @@ def test_names_select_the_right_class(file: Path) -> None:
 
 
 def test_there_are_recipes_for_each_command() -> None:
-    assert {kind_of(file) for file in FILES} == {CurateRecipe, TrainRecipe, EvaluateRecipe, UpstreamRecipe}
+    assert {kind_of(file) for file in FILES} == {CurateRecipe, TrainRecipe, EvaluateRecipe, UpstreamRecipe, BenchRecipe}

@@ -208,6 +208,14 @@ REPAIRS: tuple[Repair, ...] = (
         _always,
     ),
     Repair(
+        "process_group",
+        "the process group stays open at the end: under gloo a rank may then abort (SIGABRT) although all is saved",
+        "train_dpo.py, train",
+        "upstream destroys it",
+        SESSION,
+        _always,
+    ),
+    Repair(
         "tower_precision",
         "without bf16 the vision tower is cast to float16: trained, its loss is NaN from step 2 and logged as 0",
         "train_dpo.py:1604, 1750",
@@ -262,6 +270,14 @@ REPAIRS: tuple[Repair, ...] = (
         "upstream's ModelArguments of train_dpo.py has the field",
         SESSION,
         lambda package: package == "llava",
+    ),
+    Repair(
+        "sliding_window",
+        "SDPA masks apply config.sliding_window although use_sliding_window is false: videos beyond it are not seen whole",
+        "transformers 4.51.3, modeling_qwen2.py:707",
+        "transformers 4.52 is no longer supported here",
+        SESSION,
+        lambda package: (4, 46) <= installed("transformers") < (4, 53),
     ),
     Repair(
         "special_tokens",

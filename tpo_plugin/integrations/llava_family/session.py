@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import inspect
 import logging
@@ -59,6 +60,7 @@ class Session:
     def start(self) -> None:
         """Put this package's parts in place of the script's."""
         log_to_stderr()
+        atexit.register(leave_process_group)
         check_transformers()
         repair_imports(self.package)
         logger.info("--tpo: repairs %s", ", ".join(repair.name for repair in REPAIRS if repair.applies(self.package)))
@@ -118,6 +120,14 @@ class Session:
             if path is not None:
                 found[part] = _digest(path)
         return found
+
+
+def leave_process_group() -> None:
+    """Close what torch.distributed opened: the script does not, and a process that ends with it open may abort in gloo's threads."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def log_to_stderr() -> None:
@@ -199,6 +209,8 @@ def _complete_config(config: Any) -> None:
     """Set what `initialize_vision_modules` reads from the script's arguments, which lack it (llava_arch.py:98)."""
     if not hasattr(config, "add_faster_video"):
         config.add_faster_video = False
+    if not getattr(config, "use_sliding_window", False):
+        config.sliding_window = None
 
 
 def _keep_tower_precision(model: Any, model_args: Any, training_args: Any) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from tpo_plugin.errors import TPOError
 from tpo_plugin.training import attention
 from tpo_plugin.training.packing import Packed, Root, widened
 
@@ -52,6 +53,8 @@ def install(model: Any, family: Family) -> None:
     `model` is the plain model, not one wrapped in adapters. Its attention becomes `attention.NAME` where transformers has an interface
     for it (from 4.48 on), which is SDPA for all but trees.
     """
+    if getattr(family.body(model).config, "use_sliding_window", False):
+        raise TPOError("token trees need full attention, and this model's slides over a window: take the plain path")
     original = type(model).forward  # not the bound one: a copy of the model would go on calling this one's
     if attention.register():
         family.body(model).config._attn_implementation = attention.NAME
