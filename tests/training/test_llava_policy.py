@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tpo_plugin.errors import TPOError
 from tpo_plugin.training.packing import PLACEHOLDER, Branches, pack, widened
+from tpo_plugin.training.policies import llava
 from tpo_plugin.training.policies.llava import LlavaFamily, check_attention, collate_trees, install_trees
 
 PAD, START, END = 0, 1, 2
@@ -152,7 +153,7 @@ def test_models_that_are_not_known_are_refused() -> None:
 
 @pytest.mark.parametrize(("version", "text"), [("4.40.2", "needs transformers 4.41"), ("4.45.2", None)])
 def test_old_transformers_are_refused(monkeypatch: pytest.MonkeyPatch, version: str, text: str | None) -> None:
-    monkeypatch.setattr("transformers.__version__", version)
+    monkeypatch.setattr(llava.transformers, "__version__", version)
     if text is None:
         check_attention("sdpa")
         return

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tpo_plugin.generators.base import Prompt
-from tpo_plugin.training.attention import NAME
+from tpo_plugin.training.attention import NAME, tree_mask
 from tpo_plugin.training.policies.hf import collate, encode_pair, response_logps
 from tpo_plugin.training.policies.hf_tree import HFFamily, collate_trees
 from tpo_plugin.training.policies.tree import head_logps, install
@@ -88,6 +90,33 @@ def test_loss_and_gradients_equal_the_plain_path(family: Any, videos: int, pairs
         margins = 0.3 * (logps[0] - logps[1])
         (-torch.nn.functional.logsigmoid(margins).mean() - 0.1 * logps[0].mean()).backward()
     assert_same_gradients(one, other)
+
+
+class Squares(TorchDispatchMode):
+    """Records the operations that make a tensor with two dimensions of `length`."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length, self.found = length, []
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = operation(*args, **(kwargs or {}))
+        if any(isinstance(one, torch.Tensor) and list(one.shape).count(self.length) > 1 for one in tree_leaves(made)):
+            self.found.append(str(operation))
+        return made
+
+
+def test_nothing_of_length_times_length_is_built(family: Any) -> None:
+    model, processor = family
+    _, other = copies(model)
+    encoded, places = drawn(processor, 1, 3)
+    tree = collate_trees(encoded, places)["tree"]
+    with Squares(len(tree.packed.ids)) as squares:
+        other(tree=tree).sum().backward()
+    assert squares.found == []
+    with squares:
+        tree_mask(tree.packed.positions, torch.float32)
+    assert squares.found, "a dense mask would have been seen"
 
 
 def test_other_calls_stay_as_they_are(family: Any) -> None:
