@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from tpo_plugin.integrations import patching
 from tpo_plugin.integrations.checkout import find_checkout
+from tpo_plugin.integrations.doctor.report import Row
 
 SCRIPT = '''\
 # A stand-in for the training script.
@@ -142,3 +143,37 @@ class Patcher:
 @pytest.fixture
 def patcher() -> Patcher:
     return Patcher()
+
+
+@pytest.fixture
+def package() -> Callable[..., Path]:
+    """A function that writes an importable package with this code into a folder, and returns the folder."""
+
+    def write(folder: Path, name: str, code: str = "") -> Path:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(code)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def distribution() -> Callable[[Path, str, str], None]:
+    """A function that makes a distribution of this name and version look installed in a folder."""
+
+    def write(folder: Path, name: str, number: str) -> None:
+        info = folder / f"{name}-{number}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
+
+    return write
+
+
+@pytest.fixture
+def cells() -> Callable[[Sequence[Row]], dict[str, tuple[str, str]]]:
+    """A function that gives a doctor's rows by name: the level, and problem with cure or verdict."""
+
+    def shown(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
+        return {row.name: (row.level, f"{row.problem} -> {row.cure}" if row.problem else row.verdict) for row in rows}
+
+    return shown

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.version import Version
@@ -18,23 +19,6 @@ from tpo_plugin.integrations.doctor import machine, packages, upstream
 from tpo_plugin.integrations.doctor.probe import Answer, ask
 from tpo_plugin.integrations.doctor.report import Report, Row, Section
 from tpo_plugin.integrations.llava_family.repairs import NEWEST, OLDEST
-
-
-def package(folder: Path, name: str, code: str = "") -> Path:
-    (folder / name).mkdir(parents=True)
-    (folder / name / "__init__.py").write_text(code)
-    return folder
-
-
-def distribution(folder: Path, name: str, number: str) -> None:
-    info = folder / f"{name}-{number}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
-
-
-def cells(rows: list[Row]) -> dict[str, tuple[str, str]]:
-    return {row.name: (row.level, f"{row.problem} -> {row.cure}" if row.problem else row.verdict) for row in rows}
-
 
 OURS = pytest.mark.skipif(Version(version("transformers")) < Version("4.58"), reason="an environment for LLaVA")
 
@@ -57,7 +41,7 @@ def test_without_a_checkout_this_environment_is_fit() -> None:
 
 @OURS
 def test_with_a_checkout_this_environment_is_not(
-    upstream_tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    upstream_tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     root = package(upstream_tree("llava_next"), "trl")
@@ -92,7 +76,9 @@ def test_a_folder_that_is_no_checkout(
     assert "Expected: the root folder of LLaVA-NeXT" in capsys.readouterr().out
 
 
-def test_where_python_finds_upstream(upstream_tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_python_finds_upstream(
+    upstream_tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: Any, cells: Any
+) -> None:
     checkout = find_checkout(package(upstream_tree("longva") / "longva", "trl").parent)
     other = package(package(tmp_path / "other", "longva"), "trl")
 
@@ -112,7 +98,7 @@ def test_where_python_finds_upstream(upstream_tree, tmp_path: Path, monkeypatch:
     assert f"export PYTHONPATH={checkout.root}" in text
 
 
-def test_a_checkout_without_its_trl(upstream_tree) -> None:
+def test_a_checkout_without_its_trl(upstream_tree, cells: Any) -> None:
     checkout = find_checkout(upstream_tree("llava_next"))
     rows = cells(upstream.checkout_rows(checkout, {"find llava": Answer(), "find trl": Answer()}))
     assert rows["trl"][0] == "error"
@@ -159,7 +145,7 @@ def test_gpus_and_attention() -> None:
     assert none.level == "note"
 
 
-def test_a_decoder_that_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distribution: Any) -> None:
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     for name in ("av", "decord"):
         distribution(tmp_path, name, "1.0")

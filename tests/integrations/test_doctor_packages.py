@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,22 +13,6 @@ from tpo_plugin.integrations.doctor import machine, packages, probe
 from tpo_plugin.integrations.doctor.probe import Answer, ask
 from tpo_plugin.integrations.doctor.report import Row
 from tpo_plugin.integrations.llava_family.repairs import NEWEST, OLDEST
-
-
-def package(folder: Path, name: str, code: str = "") -> Path:
-    (folder / name).mkdir(parents=True)
-    (folder / name / "__init__.py").write_text(code)
-    return folder
-
-
-def distribution(folder: Path, name: str, number: str) -> None:
-    info = folder / f"{name}-{number}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
-
-
-def cells(rows: list[Row]) -> dict[str, tuple[str, str]]:
-    return {row.name: (row.level, f"{row.problem} -> {row.cure}" if row.problem else row.verdict) for row in rows}
 
 
 def test_the_extra_asks_for_what_is_supported() -> None:
@@ -49,7 +34,7 @@ def test_requirements_of_an_installed_package(tmp_path: Path, monkeypatch: pytes
     ("number", "verdict"), [("0.3.0", "too old"), ("99.0", "ok"), ("0.4.0", "ok"), (None, "missing")]
 )
 def test_a_version_is_judged_by_what_setup_cfg_asks(
-    number: str | None, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: str | None, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distribution: Any
 ) -> None:
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     if number:
@@ -60,7 +45,9 @@ def test_a_version_is_judged_by_what_setup_cfg_asks(
     assert row.cure == ("" if verdict == "ok" else "pip install 'peft>=0.4'")
 
 
-def test_a_package_that_is_too_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_too_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distribution: Any, cells: Any
+) -> None:
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     distribution(tmp_path, "transformers", "5.0.0")
     needed = packages.requirements("llava")
@@ -75,7 +62,7 @@ def test_a_package_that_is_too_new(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "import peft" not in packages.items(needed, True), "its errors would only follow from transformers'"
 
 
-def test_packages_that_break_or_crash_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_that_break_or_crash_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: Any) -> None:
     root = tmp_path / "root"
     package(root, "raises", "raise RuntimeError('no such symbol\\nsecond line')")
     package(root, "crashes", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
@@ -98,7 +85,9 @@ def test_packages_that_break_or_crash_are_rows(tmp_path: Path, monkeypatch: pyte
     assert found["find works"].value is None, "found only where `root` is on the path"
 
 
-def test_a_broken_package_is_an_error_with_its_first_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_package_is_an_error_with_its_first_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distribution: Any, cells: Any
+) -> None:
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     for name in ("peft", "torchvision", "accelerate"):
         distribution(tmp_path, name, "1.0")
@@ -113,7 +102,9 @@ def test_a_broken_package_is_an_error_with_its_first_line(tmp_path: Path, monkey
     assert "install the torchvision that belongs to torch" in rows["torchvision"][1]
 
 
-def test_flash_attention_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flash_attention_that_does_not_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distribution: Any
+) -> None:
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     distribution(tmp_path, "flash_attn", "2.7.0")
     broken = {"gpu": Answer([]), "import flash_attn": Answer(error="ImportError: undefined symbol")}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,3 +208,18 @@ def recipe(world: Any, talker: Path, tiny_server: str, tmp_path: Path) -> Path:
     }
     (tmp_path / "recipe.yaml").write_text(json.dumps(plain))
     return tmp_path / "recipe.yaml"
+
+
+@pytest.fixture
+def same_steps() -> Callable[[dict[str, Any]], None]:
+    """A function that asserts of each batch that two trainers saw: equal loss, metrics and gradients (as parity.py and fast.py print them)."""
+
+    def check(found: dict[str, Any]) -> None:
+        for name, batch in found.items():
+            left, right = batch["loss"]
+            assert right == pytest.approx(left, rel=1e-5), name
+            assert abs(left - math.log(2)) > 1e-3, "policy and reference differ, or nothing is compared"
+            assert max(batch["metrics"].values()) < 1e-4, name
+            assert max(batch["gradient"].values()) < 1e-5, name
+
+    return check

@@ -22,7 +22,7 @@ from tpo_plugin.integrations.llava_family.data import (
     tree_collator,
     two_special_tokens,
 )
-from tpo_plugin.integrations.llava_family.repairs import REPAIRS, check_transformers, repair_imports
+from tpo_plugin.integrations.llava_family.repairs import REPAIRS, repair_imports
 from tpo_plugin.integrations.llava_family.traps import POOLING_FLAGS, traps
 from tpo_plugin.training.llava_plain import PlainPath
 from tpo_plugin.training.llava_trainer import temporal_trainer
@@ -61,7 +61,6 @@ class Session:
         """Put this package's parts in place of the script's."""
         log_to_stderr()
         atexit.register(leave_process_group)
-        check_transformers()
         repair_imports(self.package)
         logger.info("--tpo: repairs %s", ", ".join(repair.name for repair in REPAIRS if repair.applies(self.package)))
         script = self.namespace
