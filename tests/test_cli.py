@@ -160,10 +160,10 @@ def test_curate_prints_the_funnel(tiny_videos: Path, tiny_server: str, tmp_path:
 
 
 def test_a_full_disk_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    from tpo_plugin import cli
+    from tpo_plugin.commands import report
     from tpo_plugin.records import write_json
 
     (tmp_path / "x.json.partial").symlink_to("/dev/full")
-    monkeypatch.setattr(cli, "_report", lambda args: write_json(tmp_path / "x.json", "text"))
+    monkeypatch.setattr(report, "_report", lambda args: write_json(tmp_path / "x.json", "text"))
     assert main(["report", "page.html"]) == 1
     assert capsys.readouterr().err == f"tpo: {tmp_path / 'x.json'}: No space left on device\n"

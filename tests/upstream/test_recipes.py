@@ -98,8 +98,8 @@ def test_lora_is_merged_into_a_checkpoint_of_its_own(world: Any, tmp_path: Path)
         "-m", "tpo_plugin", "train", recipe, *overrides(world, output), "flags.learning_rate=0.01", "processes=1"
     )
     assert done.returncode == 0, done.stdout[-9000:]
-    module = "tpo_plugin.integrations.llava_family.merge"
-    done = world.run("-m", module, "--upstream", world.checkout.path, output, merged)
+    command = ("-m", "tpo_plugin", "merge", "--upstream", world.checkout.path)
+    done = world.run(*command, output, merged)
     assert done.returncode == 0, done.stdout[-9000:]
     from safetensors.torch import load_file
 
@@ -108,6 +108,6 @@ def test_lora_is_merged_into_a_checkpoint_of_its_own(world: Any, tmp_path: Path)
     changed = {key.split(".")[-2] for key in before if not before[key].equal(after[key])}
     assert changed >= {"q_proj", "down_proj", "2"}, "adapters and projector"
     assert not changed & {"embed_tokens", "lm_head", "norm"}
-    done = world.run("-m", module, "--upstream", world.checkout.path, world.model, tmp_path / "none")
+    done = world.run(*command, world.model, tmp_path / "none")
     assert done.returncode == 1
     assert "holds no adapter" in done.stdout

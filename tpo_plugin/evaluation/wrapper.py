@@ -56,7 +56,7 @@ def _check_checkpoint(wrapper: str, label: str, checkpoint: str) -> None:
     if adapter_base(checkpoint):
         raise RecipeError(
             f"`models.{label}` is an adapter, which {wrapper} cannot load; merge it first: "
-            f"python -m tpo_plugin.integrations.llava_family.merge --upstream CHECKOUT {checkpoint} OUTPUT"
+            f"tpo merge --upstream CHECKOUT {checkpoint} OUTPUT"
         )
 
 

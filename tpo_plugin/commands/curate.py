@@ -1,0 +1,29 @@
+"""`tpo curate`."""
+
+from __future__ import annotations
+
+import argparse
+
+from tpo_plugin.commands.common import Commands, add_recipe, use_torch
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser("curate", help="videos to preference pairs")
+    add_recipe(parser)
+    parser.set_defaults(run=_curate, extras="hf")
+
+
+def _curate(args: argparse.Namespace) -> str:
+    from tpo_plugin.options import CurateRecipe
+    from tpo_plugin.recipe import load
+
+    recipe = load(CurateRecipe, args.recipe, tuple(args.overrides))
+    types = {recipe.responses.type, recipe.captions.generator.type}
+    if "llava" in types:
+        args.extras = "llava"
+    if types != {"server"}:
+        use_torch()
+    from tpo_plugin.curation.pipeline import curate
+    from tpo_plugin.dataset.statistics import stats_text
+
+    return stats_text(curate(recipe))

@@ -1,0 +1,105 @@
+"""The options of `tpo curate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tpo_plugin.options.common import FrameOptions, GeneratorOptions, ServerOptions
+
+# TPO paper, Fig. 5: share of each task type in the 10k pairs, in percent.
+TASK_MIX = {
+    "temporal_reasoning": 8.7,
+    "action": 12.4,
+    "causal": 11.1,
+    "information_extraction": 18.0,
+    "descriptive": 12.8,
+    "summarization": 7.5,
+    "object": 14.9,
+    "spatial": 13.5,
+}
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """The videos: a folder (searched recursively), a `.txt` list, or a JSON / JSONL in LLaVA-Video-178K's form.
+
+    `root` is the folder that relative paths in lists start from (default: the folder, or the list's own).
+    """
+
+    source: str
+    root: str | None = None
+    limit: int | None = None
+    decode_timeout: float = 120.0
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """`per_video` random segments of `min_seconds` to `max_seconds`, at most `max_share` of the video."""
+
+    per_video: int = 2
+    min_seconds: float = 5.0
+    max_seconds: float = 30.0
+    max_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class CaptionOptions:
+    """Captions for the query writer: `frames_per_call` frames go into one caption (1: every frame has its own)."""
+
+    generator: GeneratorOptions = field(default_factory=lambda: GeneratorOptions(type="server"))
+    frames_per_call: int = 1
+
+
+@dataclass(frozen=True)
+class QueryOptions:
+    """Where queries come from: written by `llm` from the captions, or taken from a QA set (`source: qa`, LLaVA-Video-178K form).
+
+    `ratio` is localized : comprehensive; `task_mix` the share of each task type.
+    """
+
+    source: Literal["llm", "qa"] = "llm"
+    per_video: int = 4
+    ratio: dict[str, float] = field(default_factory=lambda: {"localized": 5, "comprehensive": 5})
+    task_mix: dict[str, float] = field(default_factory=lambda: dict(TASK_MIX))
+    qa: str | None = None
+
+
+@dataclass(frozen=True)
+class PerturbationOptions:
+    """The rejected side's input: `localized` and `comprehensive` name a strategy (built in, or `package.module:function`).
+
+    For `drop`: the video is cut into `drop_parts` equal parts, of which a share of `drop_share` is dropped at even distances.
+    """
+
+    localized: str = "cut_segment"
+    comprehensive: str = "drop"
+    drop_parts: int = 8
+    drop_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """The filters in their order: built in (`identical`, `length`, `judge`), or `package.module:function`."""
+
+    use: tuple[str, ...] = ("identical", "length", "judge")
+    max_characters: int = 4000
+
+
+@dataclass(frozen=True)
+class CurateRecipe:
+    """`tpo curate`: videos to preference pairs."""
+
+    output: str
+    videos: VideoOptions
+    seed: int = 0
+    frames: FrameOptions = field(default_factory=FrameOptions)
+    segments: SegmentOptions = field(default_factory=SegmentOptions)
+    captions: CaptionOptions = field(default_factory=CaptionOptions)
+    queries: QueryOptions = field(default_factory=QueryOptions)
+    responses: GeneratorOptions = field(default_factory=GeneratorOptions)
+    perturbations: PerturbationOptions = field(default_factory=PerturbationOptions)
+    filters: FilterOptions = field(default_factory=FilterOptions)
+    llm: ServerOptions = field(default_factory=ServerOptions)
+    videos_in_flight: int = 4
+    max_pairs: int | None = None
