@@ -4,7 +4,7 @@ Raises `VideoError` with one of the reasons in `REASONS` for a video that cannot
 """
 
 from tpo_plugin.video.container import REASONS, SUFFIXES
-from tpo_plugin.video.decode import read_frames
+from tpo_plugin.video.decode import read_frames, stream_frames
 from tpo_plugin.video.probe import VideoInfo, probe
 from tpo_plugin.video.sampling import sample_times, spread, time_instruction
 from tpo_plugin.video.write import write_video
@@ -17,6 +17,7 @@ __all__ = [
     "read_frames",
     "sample_times",
     "spread",
+    "stream_frames",
     "time_instruction",
     "write_video",
 ]

@@ -31,6 +31,25 @@ def read_frames(path: str | Path, times: Sequence[float], max_side: int | None =
             raise VideoError("corrupt", f"{path}: {REASONS['corrupt']} ({error})") from None
 
 
+def stream_frames(path: str | Path, max_side: int) -> Iterator[tuple[float, np.ndarray]]:
+    """Every frame in the order of time, one at a time: seconds from the first frame on, and the picture as `read_frames` gives it.
+
+    Raises VideoError (no_frames, corrupt) where it happens; a missing end is `probe`'s to find.
+    """
+    import av
+
+    with open_video(Path(path)) as (container, stream):
+        origin = None
+        try:
+            for time, frame in timed_frames(container, stream):
+                origin = time if origin is None else origin
+                yield time - origin, _rgb(frame, max_side)
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError("corrupt", f"{path}: {REASONS['corrupt']} ({error})") from None
+        if origin is None:
+            raise VideoError("no_frames", f"{path}: {REASONS['no_frames']}")
+
+
 def _frames_at(container: Any, stream: Any, times: Sequence[float], path: str) -> Iterator[Any]:
     reader = _Reader(container, stream)
     for time in times:
