@@ -7,7 +7,7 @@ import logging
 import sys
 
 from tpo_plugin import __version__
-from tpo_plugin.commands import bench, checkouts, curate, data, evaluate, report, tiny, train
+from tpo_plugin.commands import ablate, bench, checkouts, curate, data, evaluate, needle, report, tiny, train
 from tpo_plugin.errors import TPOError, one_line
 
 OPTIONAL: tuple[str, ...] = (
@@ -62,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(extras="hf")  # what a missing package belongs to
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
-        tiny.add_demo, curate.add, data.add, train.add, evaluate.add, report.add, checkouts.add, bench.add, tiny.add,
+        tiny.add_demo, curate.add, data.add, train.add, evaluate.add, needle.add, report.add, ablate.add, checkouts.add,
+        bench.add, tiny.add,
     ):  # fmt: skip
         add(commands)
     return parser

@@ -81,10 +81,22 @@ class Perturbation:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A sampled response and the score that it was given (None: none)."""
+
+    text: str
+    score: int | None = None
+
+
+NO_REJECTED = "no_rejected"  # the perturbation of a record with a chosen response alone
+
+
+@dataclass(frozen=True)
 class PreferencePair:
     """A query with the preferred and the rejected response; `*_times` are the frames (seconds) that each side saw.
 
-    `verdicts` holds what each filter said, `drop` the reason why the pair is not exported (None: it is).
+    `verdicts` holds what each filter said, `drop` the reason why the pair is not exported (None: it is), `candidates` what the two
+    responses were picked from (method hound).
     """
 
     id: str
@@ -100,6 +112,7 @@ class PreferencePair:
     seed: int = 0
     verdicts: dict[str, str] = field(default_factory=dict)
     drop: str | None = None
+    candidates: tuple[Candidate, ...] = ()
 
 
 def to_json(record: Any) -> dict[str, Any]:

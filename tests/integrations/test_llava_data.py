@@ -83,6 +83,9 @@ class Place:
             tpo_time_instruction=False,
             tpo_force_sample=False,
             tpo_max_broken=0.5,
+            tpo_max_pairs=None,
+            tpo_ratio=None,
+            dpo_alpha=1.0,
             output_dir=str(folder / "out"),
             seed=3,
         )

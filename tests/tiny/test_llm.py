@@ -84,3 +84,28 @@ def test_judge(chosen: str, rejected: str, verdicts: tuple[str, str, str]) -> No
 def test_judge_of_what_the_captions_leave_open() -> None:
     prompt = template("judge").format(captions=CAPTIONS, question="Why?", chosen="a", rejected="b")
     assert llm.answer(prompt, []) == "1: Equally\n2: Yes\n3: No"
+
+
+def asked(name: str, **parts: str) -> str:
+    return llm.answer(template(name).format(captions=CAPTIONS, **parts), [])
+
+
+def test_answers_from_captions() -> None:
+    assert asked("answer", question="What shape is shown when the background is blue?") == "square"
+    assert asked("answer", question="List the shapes in order.") == "red triangle, blue square"
+    assert asked("answer", question="What shape is shown when the background is cyan?") == "None", "they do not tell it"
+
+
+@pytest.mark.parametrize(
+    ("question", "given", "score"),
+    [
+        ("What shape is shown when the background is blue?", "Square.", 5),
+        ("What shape is shown when the background is blue?", "triangle", 1),
+        ("What shape is shown when the background is cyan?", "square", 1),
+        ("List the shapes in order.", "red triangle, blue circle", 3),
+        ("List the shapes in order.", "red triangle", 2),
+        ("Describe what happens when the background is red.", "a triangle moves right", 3),
+    ],
+)
+def test_scores_from_captions(question: str, given: str, score: int) -> None:
+    assert asked("score", question=question, answer=given) == str(score)

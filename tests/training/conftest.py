@@ -27,72 +27,14 @@ TEXTS = (
 
 
 FAMILIES = ("llava_onevision", "qwen2_vl", "qwen2_5_vl")
-QWEN_TOKENS = {
-    "vision_start_token_id": "<|vision_start|>",
-    "vision_end_token_id": "<|vision_end|>",
-    "image_token_id": "<|image_pad|>",
-    "video_token_id": "<|video_pad|>",
-}
-QWEN_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
-    "{% if part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def build_qwen(family, folder):
-    """Save a tiny Qwen2-VL or Qwen2.5-VL with its processor."""
-    from transformers import (
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-        Qwen2VLConfig,
-        Qwen2VLForConditionalGeneration,
-        Qwen2VLImageProcessor,
-        Qwen2VLProcessor,
-    )
-    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
-
-    from tpo_plugin.tiny.model import build_tokenizer
-
-    tokenizer = build_tokenizer()
-    tokenizer.add_special_tokens({"additional_special_tokens": list(QWEN_TOKENS.values())})
-    ids = {key: tokenizer.convert_tokens_to_ids(token) for key, token in QWEN_TOKENS.items()}
-    size = {"shortest_edge": 16 * 16, "longest_edge": 32 * 32 * 64}
-    tools = {
-        "image_processor": Qwen2VLImageProcessor(patch_size=8, size=size),
-        "video_processor": Qwen2VLVideoProcessor(patch_size=8, size=size),
-        "tokenizer": tokenizer,
-        "chat_template": QWEN_TEMPLATE,
-    }
-    text = {
-        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id,
-        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0},
-        "initializer_range": 0.2,
-    }  # fmt: skip
-    vision = {"depth": 2, "hidden_size": 32, "num_heads": 2, "patch_size": 8}
-    torch.manual_seed(0)
-    if family == "qwen2_vl":
-        config = Qwen2VLConfig(text_config=text, vision_config={**vision, "embed_dim": 32, "mlp_ratio": 2}, **ids)
-        model, processor = Qwen2VLForConditionalGeneration(config), Qwen2VLProcessor(**tools)
-    else:
-        vision |= {"out_hidden_size": 32, "intermediate_size": 64, "window_size": 32, "fullatt_block_indexes": [1]}
-        config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
-        model, processor = Qwen2_5_VLForConditionalGeneration(config), Qwen2_5_VLProcessor(**tools)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def family(request, base, tmp_path_factory):
+def family(request, base, tiny_family):
     """Model and processor of a family, the model new for each test module."""
     from tpo_plugin.integrations.huggingface import load_model, load_processor
 
-    folder = base
-    if request.param != "llava_onevision":
-        folder = tmp_path_factory.mktemp(request.param)
-        build_qwen(request.param, folder)
+    folder = base if request.param == "llava_onevision" else tiny_family(request.param)
     return load_model(str(folder), "float32", "cpu"), load_processor(str(folder))
 
 

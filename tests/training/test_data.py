@@ -82,8 +82,24 @@ def test_frames_and_time_instruction_are_the_recipes(make_recipe):
     assert len(pairs.prompt(3).frames) == 3
 
 
-def test_max_pairs_takes_the_first_ones(make_recipe):
-    assert [row.id for row in TrainingPairs.of_recipe(make_recipe(max_pairs=3)).rows] == ["pair0", "pair1", "pair2"]
+def test_a_draw_has_the_recipes_ratio_is_nested_and_depends_on_the_seed(make_recipe):
+    def drawn(**changes) -> list[str]:
+        return [row.id for row in TrainingPairs.of_recipe(make_recipe(**changes)).rows]
+
+    three, six = drawn(max_pairs=3), drawn(max_pairs=6)
+    assert (len(three), len(six)) == (3, 6)
+    assert set(three) < set(six)
+    assert six == sorted(six), "in the order of the file"
+    assert len({tuple(drawn(max_pairs=3, seed=seed)) for seed in range(5)}) > 1
+    ratio = {"localized": 3.0, "comprehensive": 1.0}  # of 4 and 4
+    assert [int(name[-1]) % 2 for name in drawn(max_pairs=4, ratio=ratio)].count(0) == 3
+    assert {int(name[-1]) % 2 for name in drawn(ratio={"comprehensive": 1.0})} == {1}
+    with pytest.raises(
+        TPOError, match=r"6 pairs in the ratio localized 3 : comprehensive 1 .* there are 4 localized, 4 c"
+    ):
+        drawn(max_pairs=6, ratio=ratio)
+    with pytest.raises(TPOError, match="9 pairs are asked for and there are 8"):
+        drawn(max_pairs=9)
 
 
 def test_sequences_are_the_prompt_as_it_is_generated_from_and_then_the_response(make_recipe, base):

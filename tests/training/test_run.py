@@ -37,7 +37,10 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 
 def outcome(output: Path):
-    return json.loads((output / "history.json").read_text()), weights(output / "model")
+    """History and weights; the seconds that steps waited for data are there, and of no run like another's."""
+    history = json.loads((output / "history.json").read_text())
+    assert all(entry.pop("data_wait") > 0 for entry in history)
+    return history, weights(output / "model")
 
 
 def forget_after(output: Path, step: int) -> None:

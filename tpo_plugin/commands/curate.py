@@ -18,10 +18,12 @@ def _curate(args: argparse.Namespace) -> str:
     from tpo_plugin.recipe import load
 
     recipe = load(CurateRecipe, args.recipe, tuple(args.overrides))
-    types = {recipe.responses.type, recipe.captions.generator.type}
+    from tpo_plugin.curation.checks import used_generators
+
+    types = {options.type for options in used_generators(recipe).values()}
     if "llava" in types:
         args.extras = "llava"
-    if types != {"server"}:
+    if types - {"server"}:
         use_torch()
     from tpo_plugin.curation.pipeline import curate
     from tpo_plugin.dataset.statistics import stats_text

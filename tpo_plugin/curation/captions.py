@@ -17,7 +17,11 @@ BLIND_FILTERS = {"identical", "length"}  # those that do not look at a pair's ca
 
 
 def wanted(recipe: CurateRecipe) -> bool:
-    """Whether anything in the recipe reads captions: the query writer, the judge, a filter of a third party."""
+    """Whether anything in the recipe reads captions (the query writer, the judge, a filter of a third party) that are yet to be made."""
+    if recipe.queries.source == "curated":
+        return False
+    if recipe.method != "temporal":
+        return True
     return recipe.queries.source == "llm" or not BLIND_FILTERS.issuperset(recipe.filters.use)
 
 

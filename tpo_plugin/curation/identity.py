@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tpo_plugin.curation.captions import wanted
@@ -22,8 +22,8 @@ def stage_ids(recipe: CurateRecipe) -> dict[str, str]:
         "segment": [asdict(recipe.segments), recipe.seed, bool(recipe.queries.ratio.get("localized"))],
         "caption": [asdict(recipe.frames), _caption_id(recipe)],
         "query": _query_id(recipe),
-        "respond": [_generator_id(recipe.responses), asdict(recipe.perturbations)],
-        "filter": [asdict(recipe.filters), recipe.llm.model, template("judge")],
+        "respond": _responses_id(recipe),
+        "filter": [asdict(recipe.filters), recipe.llm.model, template("judge"), *_settled_by(recipe)],
     }
     ids, chain = {}, ""
     for stage, part in parts.items():
@@ -39,12 +39,29 @@ def _caption_id(recipe: CurateRecipe) -> list[Any] | None:
     return [_generator_id(captions.generator), captions.frames_per_call, template("caption")]
 
 
+def _responses_id(recipe: CurateRecipe) -> list[Any]:
+    if recipe.method == "llm":
+        return ["llm", recipe.llm.model, template("answer")]
+    if recipe.method == "hound":
+        hound = recipe.hound
+        sampled = replace(recipe.responses, temperature=hound.temperature, top_p=hound.top_p)
+        return ["hound", hound.candidates, _generator_id(sampled)]
+    return [_generator_id(recipe.responses), asdict(recipe.perturbations)]
+
+
+def _settled_by(recipe: CurateRecipe) -> list[Any]:
+    return [asdict(recipe.hound), template("score")] if recipe.method == "hound" else []
+
+
 def _query_id(recipe: CurateRecipe) -> list[Any]:
+    if recipe.queries.source == "curated":  # the queries themselves are part of each video's key
+        return ["curated"]
     if recipe.queries.source == "qa":  # the questions themselves are part of each video's key
         return ["qa", recipe.queries.per_video]
     texts = {name: template(name) for name in ("query_localized", "query_comprehensive")}
     queries = asdict(recipe.queries)
-    queries.pop("qa")
+    for elsewhere in ("qa", "curated"):
+        queries.pop(elsewhere)
     return [queries, recipe.llm.model, texts, task_texts()]
 
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,27 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from tpo_plugin.concurrency import together
 from tpo_plugin.curation import stages
+from tpo_plugin.curation.captions import wanted
 from tpo_plugin.curation.checks import check
 from tpo_plugin.curation.export import export
 from tpo_plugin.curation.filters import find_filter
 from tpo_plugin.curation.funnel import Funnel
+from tpo_plugin.curation.given import read_given
 from tpo_plugin.curation.identity import stage_ids
 from tpo_plugin.curation.journal import Journal
 from tpo_plugin.curation.lazy import Checkpoints, LazyGenerator
+from tpo_plugin.curation.methods import METHODS
 from tpo_plugin.curation.perturbations import find_strategy
 from tpo_plugin.curation.sources import Source, content_id, find_videos
+from tpo_plugin.curation.work import PASSING, Frames, Outcome, Tools
 from tpo_plugin.errors import VideoError
 from tpo_plugin.generators import Generator, build_generator
-from tpo_plugin.llm import REJECTED, ChatClient
+from tpo_plugin.llm import ChatClient
 from tpo_plugin.options import CurateRecipe, GeneratorOptions, ServerOptions
 from tpo_plugin.records import PreferencePair, Query, Segment, Video, from_json, stable_id
 from tpo_plugin.video.isolated import IsolatedDecoder
 
 logger = logging.getLogger(__name__)
-# Reasons that may be the machine's or the server's fault, not the video's: the next run tries again.
-PASSING = ("decoder_timeout", "decoder_crash", REJECTED)
 
 
 def curate(recipe: CurateRecipe) -> Path:
@@ -70,22 +72,33 @@ async def _run(recipe: CurateRecipe, root: Path, sources: list[Source], journal:
             return LazyGenerator(options, checkpoints)
 
         llm = client(recipe.llm, "filter")
-        if recipe.queries.source == "llm" or "judge" in recipe.filters.use:
+        if recipe.queries.source == "llm" or "judge" in recipe.filters.use or recipe.method != "temporal":
             llm.check_key()
-        captioner = generator(recipe.captions.generator, "caption")
-        responder = generator(recipe.responses, "respond")
+        captioner = generator(recipe.captions.generator, "caption") if wanted(recipe) else None
+        answers = answering(recipe)
+        responder = generator(answers, "respond") if answers else None
         with IsolatedDecoder(recipe.videos_in_flight, recipe.videos.decode_timeout) as decoder:
-            runner = Runner(stages.Tools(recipe, root, decoder, llm, captioner, responder), journal, Funnel(), ids)
+            tools = Tools(recipe, root, decoder, llm, captioner, responder, read_given(recipe.queries.curated))
+            runner = Runner(tools, journal, Funnel(), ids)
             candidates = await runner.all(sources)
         export(recipe, root, candidates, runner.funnel, asdict(llm.usage()), journal.seconds)
     return output
+
+
+def answering(recipe: CurateRecipe) -> GeneratorOptions | None:
+    """The generator of the responses as the method uses it; None for one that looks at no frames."""
+    if recipe.method == "llm":
+        return None
+    if recipe.method == "hound":
+        return replace(recipe.responses, temperature=recipe.hound.temperature, top_p=recipe.hound.top_p)
+    return recipe.responses
 
 
 @dataclass
 class Runner:
     """Takes each video through the stages; finished stages come from the journal."""
 
-    tools: stages.Tools
+    tools: Tools
     journal: Journal
     funnel: Funnel
     stage_ids: dict[str, str]
@@ -108,19 +121,23 @@ class Runner:
     async def video(self, source: Source) -> list[PreferencePair]:
         """One video through all stages; its candidate pairs, [] if it cannot be used."""
         tools, content = self.tools, content_id(self.tools.root, source.path)
-        key = stable_id(content, source.qa)
+        method = METHODS[tools.recipe.method]
+        given = tools.given.get(stable_id(content))
+        key = stable_id(content, source.qa, *([asdict(given)] if given else []))
         try:
             found = await self.once("probe", key, lambda: stages.probe(tools, source, stable_id(content)))
             video = from_json(Video, found)
             cut = await self.once("segment", key, lambda: stages.segment(tools, video))
             segments = [from_json(Segment, item) for item in cut]
             calls, planned = stages.plan(tools, source, video, segments)
-            frames = stages.Frames(tools.decoder, tools.root / video.path, planned, tools.recipe.frames.max_side)
-            captions = await self.once("caption", key, lambda: stages.caption(tools, calls, frames), len(calls), calls)
+            frames = Frames(tools.decoder, tools.root / video.path, planned, tools.recipe.frames.max_side)
+            captions = await self.once(
+                "caption", key, lambda: stages.caption(tools, video, calls, frames), len(calls), calls
+            )
             asked = await self.once("query", key, lambda: stages.query(tools, source, video, segments, captions))
             queries = [from_json(Query, item) for item in asked]
             answered = await self.once(
-                "respond", key, lambda: stages.respond(tools, video, queries, captions, frames), len(queries)
+                "respond", key, lambda: method.respond(tools, video, queries, captions, frames), len(queries)
             )
             pairs = [from_json(PreferencePair, item) for item in answered]
             judged = await self.once("filter", key, lambda: stages.judge(tools, pairs))
@@ -133,7 +150,7 @@ class Runner:
         self,
         stage: str,
         key: str,
-        work: Callable[[], Awaitable[stages.Outcome]],
+        work: Callable[[], Awaitable[Outcome]],
         records: int = 1,
         inputs: Any = None,
     ) -> Any:

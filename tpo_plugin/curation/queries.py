@@ -31,6 +31,10 @@ def check_options(options: QueryOptions) -> None:
             raise RecipeError(f"queries.{name} names {', '.join(unknown)}; known: {', '.join(known)}")
         if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
             raise RecipeError(f"queries.{name} needs shares of 0 or more that do not sum to 0, it is {shares}")
+    if (options.source == "curated") != (options.curated is not None):
+        raise RecipeError(
+            "`queries.source: curated` and the folder in `queries.curated` go together: set both or neither"
+        )
     if options.source == "qa" and options.ratio.get("localized", 0) > 0:
         raise RecipeError(
             "queries from a QA set know no segment: set queries.ratio to {localized: 0, comprehensive: 1}"

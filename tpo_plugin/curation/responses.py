@@ -34,10 +34,11 @@ def views(
     if sum(end - start for start, end in perturbation.kept) <= 0:
         raise TPOError(f"the perturbation `{name}` leaves nothing of {video.path}: it must keep a part of every video")
     needed = (query.segment.span,) if query.segment else ((0.0, video.seconds),)
-    return _view(needed, frames), _view(perturbation.kept, frames), perturbation
+    return view_of(needed, frames), view_of(perturbation.kept, frames), perturbation
 
 
-def _view(spans: tuple[Span, ...], frames: FrameOptions) -> View:
+def view_of(spans: tuple[Span, ...], frames: FrameOptions) -> View:
+    """These spans with the frame times that the recipe takes of them."""
     return View(spans, sample_times(spans, frames))
 
 

@@ -9,6 +9,8 @@ from tpo_plugin.dataset.formats import find_format
 from tpo_plugin.dataset.pairs import load_pairs, missing_videos
 from tpo_plugin.errors import TPOError
 
+PREFERENCE = ("trl", "ms_swift", "hf")  # formats whose readers take a pair
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -38,6 +40,12 @@ def export(source: str | Path, format: str, output: str | Path, video_root: str 
     """
     write = find_format(format)
     rows, root = load_pairs(source, video_root)
+    lacking = sum(not row.rejected for row in rows)
+    if lacking and format in PREFERENCE:
+        raise TPOError(
+            f"{lacking} of {len(rows)} rows of {source} have no rejected response, which the format {format} needs: only `tpo train` and "
+            "`--tpo` with dpo_alpha 0 take them, from the folder itself or from the format llava"
+        )
     target = Path(output)
     try:
         write(rows, target)

@@ -20,7 +20,10 @@ PLACEHOLDERS = ("<image>", "<video>")
 
 @dataclass(frozen=True)
 class Row:
-    """One preference pair to train on; `video` is relative to the data set's root, `tpo` says where the pair comes from."""
+    """One preference pair to train on; `video` is relative to the data set's root, `tpo` says where the pair comes from.
+
+    `rejected` is "" in a row that has a chosen response alone, to fine-tune on.
+    """
 
     id: str
     video: str
@@ -46,6 +49,7 @@ def row_of(pair: PreferencePair) -> Row:
         "expected": query["answer"],
         "chosen_times": plain["chosen_times"],
         "rejected_times": plain["rejected_times"],
+        **({"candidates": plain["candidates"]} if pair.candidates else {}),
     }
     return Row(pair.id, pair.video.path, pair.query.text, pair.chosen, pair.rejected, provenance)
 
@@ -134,6 +138,8 @@ def _row(values: Any, root: Path, where: str) -> Row:
     for key in TEXTS:
         if key not in values:
             raise TPOError(f"{where}: missing key `{key}`; it has {', '.join(map(repr, values)) or 'none'}")
+        if key == "rejected" and values[key] == "":  # a row for SFT
+            continue
         if not isinstance(values[key], str) or not values[key].strip():
             raise TPOError(f"{where}: `{key}` must be a text that is not empty, it is {values[key]!r:.80}")
     tpo = values.get("tpo") or {}

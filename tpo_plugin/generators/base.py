@@ -21,12 +21,14 @@ class Prompt:
     """A clip and what to say about it.
 
     `frames` is uint8 (T, H, W, 3) RGB, `times` its T times in seconds, `seconds` the length of the video that they stand for.
+    `sample` tells prompts apart that ask the same for different random replies.
     """
 
     frames: np.ndarray
     times: tuple[float, ...]
     seconds: float
     text: str
+    sample: int = 0
 
 
 def with_times(text: str, seconds: float, times: Sequence[float], frames: FrameOptions) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from tpo_plugin.folders import check_local
 from tpo_plugin.generators.base import Prompt
-from tpo_plugin.generators.in_process import InProcessGenerator
-from tpo_plugin.integrations.huggingface import in_batches, load_model, load_processor, write
+from tpo_plugin.generators.in_process import InProcessGenerator, in_batches
+from tpo_plugin.integrations.huggingface import load_model, load_processor, write
 from tpo_plugin.options import GeneratorOptions
 
 

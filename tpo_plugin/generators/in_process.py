@@ -6,7 +6,7 @@ import asyncio
 import copy
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,3 +67,13 @@ class InProcessGenerator(ABC):
         if self.options.temperature == 0:
             return {**tokens, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         return {**tokens, "do_sample": True, "temperature": self.options.temperature, "top_p": self.options.top_p}
+
+
+def in_batches(shapes: Sequence[Hashable], batch_size: int) -> list[list[int]]:
+    """Indices of `shapes` in batches of equal ones, each at most `batch_size` long, in a fixed order."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, shape in enumerate(shapes):
+        groups.setdefault(shape, []).append(index)
+    return [
+        group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)
+    ]

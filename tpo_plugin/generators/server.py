@@ -30,8 +30,8 @@ class ServerGenerator:
             "max_tokens": options.max_new_tokens,
             "temperature": options.temperature,
             "top_p": options.top_p,
-            **({"seed": seed} if options.temperature > 0 else {}),
         }
+        self.seed = seed if options.temperature > 0 else None
 
     async def generate(self, prompts: Sequence[Prompt]) -> list[Reply]:
         return await together(self._one(prompt) for prompt in prompts)
@@ -39,7 +39,8 @@ class ServerGenerator:
     async def _one(self, prompt: Prompt) -> Reply:
         images = await asyncio.to_thread(_image_parts, prompt.frames)
         content: list[dict[str, Any]] = [*images, {"type": "text", "text": prompt.text}]
-        return await self.client.complete([{"role": "user", "content": content}], **self.parameters)
+        seed = {} if self.seed is None else {"seed": self.seed + prompt.sample}
+        return await self.client.complete([{"role": "user", "content": content}], **self.parameters, **seed)
 
 
 def _image_parts(frames: np.ndarray) -> list[dict[str, Any]]:

@@ -53,16 +53,18 @@ class CaptionOptions:
 
 @dataclass(frozen=True)
 class QueryOptions:
-    """Where queries come from: written by `llm` from the captions, or taken from a QA set (`source: qa`, LLaVA-Video-178K form).
+    """Where queries come from: written by `llm` from the captions, taken from a QA set (`source: qa`, LLaVA-Video-178K form), or, with
+    their captions, from the candidates of an earlier curation of the same videos (`source: curated`, its folder in `curated`).
 
     `ratio` is localized : comprehensive; `task_mix` the share of each task type.
     """
 
-    source: Literal["llm", "qa"] = "llm"
+    source: Literal["llm", "qa", "curated"] = "llm"
     per_video: int = 4
     ratio: dict[str, float] = field(default_factory=lambda: {"localized": 5, "comprehensive": 5})
     task_mix: dict[str, float] = field(default_factory=lambda: dict(TASK_MIX))
     qa: str | None = None
+    curated: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,21 @@ class PerturbationOptions:
 
 
 @dataclass(frozen=True)
+class HoundOptions:
+    """For `method: hound`: `candidates` answers are sampled at `temperature` and `top_p`, and scored from 1 to 5.
+
+    Chosen is one of the best, which must reach `min_chosen`; rejected one of the worst, at most `max_rejected` and at least `margin` lower.
+    """
+
+    candidates: int = 5
+    temperature: float = 0.7
+    top_p: float = 0.9
+    min_chosen: int = 4
+    max_rejected: int = 3
+    margin: int = 2
+
+
+@dataclass(frozen=True)
 class FilterOptions:
     """The filters in their order: built in (`identical`, `length`, `judge`), or `package.module:function`."""
 
@@ -88,10 +105,15 @@ class FilterOptions:
 
 @dataclass(frozen=True)
 class CurateRecipe:
-    """`tpo curate`: videos to preference pairs."""
+    """`tpo curate`: videos to preference pairs.
+
+    `method` says where the two responses come from: `temporal` (the segment, or all frames, against a perturbed video), `hound` (sampled
+    from the whole video, scored by `llm` from captions alone), `llm` (written by `llm` from captions; no rejected one, for SFT).
+    """
 
     output: str
     videos: VideoOptions
+    method: Literal["temporal", "hound", "llm"] = "temporal"
     seed: int = 0
     frames: FrameOptions = field(default_factory=FrameOptions)
     segments: SegmentOptions = field(default_factory=SegmentOptions)
@@ -99,6 +121,7 @@ class CurateRecipe:
     queries: QueryOptions = field(default_factory=QueryOptions)
     responses: GeneratorOptions = field(default_factory=GeneratorOptions)
     perturbations: PerturbationOptions = field(default_factory=PerturbationOptions)
+    hound: HoundOptions = field(default_factory=HoundOptions)
     filters: FilterOptions = field(default_factory=FilterOptions)
     llm: ServerOptions = field(default_factory=ServerOptions)
     videos_in_flight: int = 4

@@ -38,6 +38,8 @@ class TrainRecipe:
     language model attends with SDPA, or FlashAttention where it is installed, and `attn_implementation` is the vision tower's.
     `pairs_per_video`: so many pairs of a video come together, in batches of a multiple of it; L_SFT is then the mean over pairs of their
     tokens' means, as with batches of one pair, so that no gradient changes.
+    `max_pairs` of the pairs are drawn by `seed`, in the `ratio` of their kinds ({localized: 5, comprehensive: 5}; alone: as many as it
+    allows); a smaller draw is part of a larger one. With `objective.dpo_alpha` 0 rows need no rejected response.
     `reference`: the folder of the reference log-probabilities, for runs that share them (default: `output`).
     `arguments` are trl's DPOConfig / transformers' TrainingArguments fields.
     """
@@ -55,6 +57,7 @@ class TrainRecipe:
     attn_implementation: str = "sdpa"
     max_length: int | None = None
     max_pairs: int | None = None
+    ratio: dict[str, float] | None = None
     path: Literal["fast", "plain"] = "fast"
     pairs_per_video: int = 1
     reference: str | None = None

@@ -9,48 +9,26 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from importlib.resources import files
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from tqdm import tqdm
-
 from tpo_plugin.curation.pipeline import curate
-from tpo_plugin.errors import TPOError
 from tpo_plugin.evaluation.run import evaluate
-from tpo_plugin.folders import locked
 from tpo_plugin.options import CurateRecipe, EvaluateRecipe, TrainRecipe
 from tpo_plugin.recipe import load, shipped
 from tpo_plugin.records import write_json
 from tpo_plugin.report.page import write_report
-from tpo_plugin.tiny.benchmarks import BenchmarkSizes, write_benchmarks, write_scenes
 from tpo_plugin.tiny.server import TinyServer
+from tpo_plugin.tiny.setting import WorldSizes, base_checkpoint, write_world
 from tpo_plugin.tiny.summary import summarise, table
-from tpo_plugin.tiny.world import draw_scenes
 from tpo_plugin.training.run import train
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class WorldSizes:
-    """How much of a world is written: `videos` to curate, each of `scenes` scenes of `scene_seconds`, and the benchmarks."""
-
-    videos: int = 300
-    scenes: int = 12
-    scene_seconds: float = 8.0
-    benchmarks: BenchmarkSizes = field(default_factory=BenchmarkSizes)
-
-
-def base_checkpoint() -> str:
-    """The folder of the shipped tiny model."""
-    return str(files("tpo_plugin.tiny") / "base")
+SIZES = WorldSizes()
 
 
 def demo(output: Path, seeds: list[int]) -> str:
@@ -68,7 +46,7 @@ def demo(output: Path, seeds: list[int]) -> str:
     return f"{table(summary)}\n{reports}"
 
 
-def run(output: Path, seed: int, sizes: WorldSizes = WorldSizes()) -> dict[str, Any]:
+def run(output: Path, seed: int, sizes: WorldSizes = SIZES) -> dict[str, Any]:
     """One seed's loop; its summary, also written to `output/summary.json`.
 
     `seconds` holds each stage's longest run so far: a second run that only reuses results does not replace it.
@@ -95,36 +73,10 @@ def run(output: Path, seed: int, sizes: WorldSizes = WorldSizes()) -> dict[str, 
         evaluate(_evaluate_recipe(world, models, output / "evaluation"))
     with timed("report"):
         training = {name: output / name for name in ("sft_self", "tpo")}
-        write_report(output / "report.html", pairs, training, output / "evaluation")
+        write_report(output / "report.html", pairs, training, {"evaluation": output / "evaluation"})
     summary = {**summarise([output]), "seconds": seconds}
     write_json(output / "summary.json", summary)
     return summary
-
-
-def write_world(folder: Path, seed: int, sizes: WorldSizes = WorldSizes()) -> None:
-    """Long videos to curate (`videos/`, their scenes in `scenes.json`) and the held-out benchmarks (`benchmarks/`).
-
-    A finished world of the same seed and sizes is kept; TPOError for another one in the same folder.
-    """
-    with locked(folder):
-        _write_world(folder, seed, sizes)
-
-
-def _write_world(folder: Path, seed: int, sizes: WorldSizes) -> None:
-    done, made = folder / "world.json", {"seed": seed, **asdict(sizes)}
-    if done.is_file():
-        if json.loads(done.read_text(encoding="utf-8")) != made:
-            raise TPOError(f"{folder} holds a world of another seed or size; remove it or choose another output")
-        return
-    scenes = {}
-    for index in tqdm(range(sizes.videos), desc="world", unit="video"):
-        drawn = draw_scenes(random.Random(f"train {seed} {index}"), sizes.scenes, sizes.scene_seconds)
-        name = f"video_{index:03d}.mp4"
-        write_scenes(folder / "videos" / name, drawn, np.random.default_rng([seed, index]))
-        scenes[name] = [asdict(scene) for scene in drawn]
-    write_json(folder / "scenes.json", scenes)
-    write_benchmarks(folder / "benchmarks", seed, sizes.benchmarks)
-    write_json(done, made)
 
 
 def _curate_recipe(world: Path, output: Path, seed: int, base_url: str) -> CurateRecipe:

@@ -1,7 +1,7 @@
-"""The language model of the tiny world: it captions frames, writes queries and judges answers by this world's rules.
+"""The language model of the tiny world: it captions frames, writes queries and answers, judges and scores by this world's rules.
 
-It knows what its prompt says and nothing else: captions come from measuring the frames that it is sent, queries and verdicts from
-the captions in the prompt.
+It knows what its prompt says and nothing else: captions come from measuring the frames that it is sent, queries, answers, verdicts and
+scores from the captions in the prompt.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tpo_plugin.tiny.vision import read_scenes
 from tpo_plugin.tiny.world import Scene
 
 SENTENCE = re.compile(r"On a (\w+) background a (\w+)(?: moves (\w+))?\.")
+QUESTION = re.compile(r"^Question: (.*)(?:\nAnswer: (.*))?$", re.MULTILINE)
 # Which forms of question serve a task type. Nothing has a cause in this world, so `causal` gets none.
 FORMS = {
     "localized": {
@@ -45,7 +46,12 @@ def answer(text: str, frames: Sequence[np.ndarray]) -> str:
         return look(text, frames)
     if "Answer 1:" in text:
         return judge(text)
-    return write_query(text)
+    asked = QUESTION.search(text)
+    if asked is None:
+        return write_query(text)
+    question, given = asked.groups()
+    true = true_answer(question, scenes_of(text))
+    return (true or "None") if given is None else str(score(given, true))
 
 
 def look(text: str, frames: Sequence[np.ndarray]) -> str:
@@ -88,6 +94,17 @@ def write_query(text: str) -> str:
     scenes = scenes_of(text)
     question = ask(BY_NAME[rng.choice(names)], scenes, rng) if names and scenes else None
     return f"Q: {question.text}\nA: {question.answer}" if question else "None"
+
+
+def score(given: str, true: str | None) -> int:
+    """5 for a right answer, 1 where the captions leave it open; else 1 to 4 by the share of words that are right and in their place."""
+    if true is None:
+        return 1
+    if same_answer(given, true):
+        return 5
+    said, wanted = (re.findall(r"\w+", text.casefold()) for text in (given, true))
+    right = sum(one == other for one, other in zip(said, wanted))
+    return 1 + int(3 * right / max(len(said), len(wanted)))
 
 
 def judge(text: str) -> str:

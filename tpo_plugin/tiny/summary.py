@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tpo_plugin.evaluation.bootstrap import Interval, accuracy, difference
+from tpo_plugin.evaluation.cells import ANSWERS, cell_folder
 from tpo_plugin.records import PreferencePair, from_json, read_jsonl
 from tpo_plugin.tiny.questions import same_answer, true_answer
 from tpo_plugin.tiny.world import Scene
@@ -47,14 +48,13 @@ def summarise(runs: Sequence[Path]) -> dict[str, Any]:
 
 def _answers(run: Path) -> dict[str, list[Answer]]:
     """Each model's answers in the order of the questions; a video is named with its run."""
-    labels = json.loads((run / "evaluation" / "results.json").read_text(encoding="utf-8"))["models"]
-    return {
-        label: [
-            {**row, "video": f"{run.name}/{row['video']}"}
-            for row in read_jsonl(run / "evaluation" / label / "answers.jsonl")
-        ]
-        for label in labels
-    }
+    results = json.loads((run / "evaluation" / "results.json").read_text(encoding="utf-8"))
+    answers: dict[str, list[Answer]] = {label: [] for label in results["models"]}
+    for cell in results["cells"]:
+        folder = cell_folder(run / "evaluation", cell["model"], cell["frames"], cell["task"])
+        rows = read_jsonl(folder / ANSWERS)
+        answers[cell["model"]] += [{**row, "video": f"{run.name}/{row['video']}"} for row in rows]
+    return answers
 
 
 def _numbers(rows: list[Answer], against: list[Answer] | None = None) -> dict[str, Any]:

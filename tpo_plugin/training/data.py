@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from tpo_plugin.dataset.pairs import Row, load_pairs, missing_videos
+from tpo_plugin.dataset.selection import select
 from tpo_plugin.errors import TPOError, VideoError
 from tpo_plugin.generators.base import Prompt, with_times
 from tpo_plugin.integrations.huggingface import prompt_text
 from tpo_plugin.options import FrameOptions, TrainRecipe
 from tpo_plugin.training.policies.hf import EncodedPair, collate, encode_pair, encode_prompts, response_ids
 from tpo_plugin.training.policies.hf_tree import collate_trees
+from tpo_plugin.training.trainer import needs_reference
 from tpo_plugin.video import VideoInfo, probe, read_frames, sample_times
 
 logger = logging.getLogger(__name__)
@@ -31,9 +34,12 @@ class TrainingPairs:
 
     @classmethod
     def of_recipe(cls, recipe: TrainRecipe) -> TrainingPairs:
-        """The recipe's pairs, the first `max_pairs` of them."""
-        rows, root = load_pairs(recipe.data, recipe.video_root)
-        return cls(rows[: recipe.max_pairs], root, recipe.frames)
+        """The recipe's pairs, as many and in the ratio that it asks for; TPOError for one that lacks a response it needs."""
+        found, root = load_pairs(recipe.data, recipe.video_root)
+        rows = select(found, attrgetter("id"), kind_of, recipe.max_pairs, recipe.ratio, recipe.seed)
+        if needs_reference(recipe.objective):
+            check_rejected(rows)
+        return cls(rows, root, recipe.frames)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,7 +80,7 @@ class TrainingPairs:
         except VideoError as error:
             raise TPOError(f"row {row.id}: {error}; {_cure(row)}") from None
 
-    def check_lengths(self, processor: Any, max_length: int) -> None:
+    def check_lengths(self, processor: Any, max_length: int, with_rejected: bool = True) -> None:
         """TPOError, before any training, for a row whose longer sequence has more than `max_length` tokens.
 
         The video's share is measured once for each number and size of frames; its placeholder is one token in the text.
@@ -85,7 +91,8 @@ class TrainingPairs:
             info = self.videos[row.video]
             shape = (len(sample_times([(0.0, info.seconds)], self.frames)), info.height, info.width)
             text = len(tokens(prompt_text(processor, self.text(row)), add_special_tokens=False)["input_ids"])
-            responses = [response_ids(processor, response) for response in (row.chosen, row.rejected)]
+            sides = (row.chosen, row.rejected) if with_rejected else (row.chosen,)
+            responses = [response_ids(processor, response) for response in sides]
             longest = max(map(len, responses))
             if shape not in video_tokens:
                 video_tokens[shape] = encode_pair(processor, self.prompt(index), [row.chosen]).length
@@ -136,12 +143,27 @@ class PairCollator:
     def _pair(self, row: Row, prompt: dict[str, Any]) -> EncodedPair:
         texts = (row.chosen, row.rejected) if self.with_rejected else (row.chosen,)
         responses = tuple(response_ids(self.processor, text) for text in texts)
-        pair = EncodedPair(prompt, responses, row.tpo.get("kind") or "")
+        pair = EncodedPair(prompt, responses, kind_of(row))
         if not all(len(response) for response in responses):
             raise TPOError(f"row {row.id}: a response has no tokens; take the row out of the data")
         if self.max_length:
             check_length(row, pair.length, max(map(len, responses)), self.max_length)
         return pair
+
+
+def kind_of(row: Row) -> str:
+    """The pair's kind, "" where it does not say."""
+    return row.tpo.get("kind") or ""
+
+
+def check_rejected(rows: Sequence[Row]) -> None:
+    """TPOError for a row that has no rejected response."""
+    lacking = [row.id for row in rows if not row.rejected]
+    if lacking:
+        raise TPOError(
+            f"{len(lacking)} of {len(rows)} rows have no rejected response (the first is {lacking[0]}): set `objective.dpo_alpha` to 0 "
+            "to fine-tune on the chosen ones, or name other data"
+        )
 
 
 def check_length(row: Row, length: int, response: int, max_length: int) -> None:

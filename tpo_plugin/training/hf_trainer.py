@@ -6,6 +6,7 @@ the collator, the loss. Optimiser, schedule, accumulation, checkpoints, logging 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -88,6 +89,13 @@ class HFTemporalDPOTrainer(DPOTrainer):
         sampler = GroupedSampler(self.videos, self.pairs_per_video, self.args.data_seed or 0)
         self.add_callback(_TellEpoch(sampler))
         return sampler
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', and logs the seconds that an optimiser step waited for its data (`data_wait`)."""
+        started = time.perf_counter()
+        batches = super().get_batch_samples(*args, **kwargs)
+        self._metrics["train"]["data_wait"].append(time.perf_counter() - started)
+        return batches
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: trl's card tells of a text model fine-tuned with plain DPO. The run's recipe is saved beside the checkpoints."""

@@ -19,6 +19,8 @@ from transformers import TrainerCallback
 
 from tpo_plugin.errors import TPOError
 from tpo_plugin.training.llava_checkpoints import part
+from tpo_plugin.training.llava_sft import NoReference
+from tpo_plugin.training.objective import sft_loss
 from tpo_plugin.training.reference import complete
 from tpo_plugin.training.reference_table import FILE, Sums
 from tpo_plugin.training.sampler import GroupedSampler
@@ -49,12 +51,12 @@ class FastPath:
     train_dataset: Any
     data_collator: Any
     is_deepspeed_enabled: bool
+    dpo_alpha: float
 
     def __init__(self, model: Any, ref_model: None, *, fingerprint: Mapping[str, str], **kwargs: Any) -> None:
         if kwargs["args"].n_gpu > 1:
             raise TPOError("one process cannot train on several GPUs on the fast path: start one a GPU with torchrun")
-        # Upstream copies the model for a reference unless it is given one; this one has no weights, and is dropped at once.
-        super().__init__(model, torch.nn.Identity(), **kwargs)  # type: ignore[call-arg]
+        super().__init__(model, NoReference(), **kwargs)  # type: ignore[call-arg]
         self.ref_model = None
         self._fingerprint = dict(fingerprint)
         self._reference: Tensor | None = None
@@ -63,20 +65,17 @@ class FastPath:
                 "the vision tower is trained: a video's features are shared by its answers in a step, and by nothing else"
             )
 
-    def _prepare_deepspeed(self, model: Any) -> Any:
-        """Upstream makes an engine of its reference model."""
-        return model
-
     def _get_train_sampler(self) -> Any:
         if self.args.tpo_pairs_per_video > 1:
             return GroupedSampler(self.train_dataset.shown(), self.args.tpo_pairs_per_video, self.args.seed)
         return super()._get_train_sampler()  # type: ignore[misc]
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train, after the reference has been computed with the weights as they are now."""
-        if (
-            self.is_deepspeed_enabled
-        ):  # ZeRO-3's weights can be used once its engine stands, which also reads the checkpoint
+        """Train, after the reference has been computed with the weights as they are now, if there is one."""
+        if not self.dpo_alpha:
+            logger.info("--dpo_alpha is 0: the run has no rejected side, no reference and no rewards")
+        elif self.is_deepspeed_enabled:
+            # ZeRO-3's weights can be used once its engine stands, which also reads the checkpoint.
             self.add_callback(_ReferenceAtStart(self, bool(resume_from_checkpoint)))  # type: ignore[attr-defined]
         else:
             self.prepare_reference()
@@ -153,6 +152,11 @@ class FastPath:
     def _scores(self, model: Any, batch: Mapping[str, Any]) -> Any:
         logps = model(tree=batch["tree"])
         return tree_scores(batch["tree"].packed.to(logps.device), logps, len(batch["rows"]))
+
+    def chosen_alone(self, model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """log p of each chosen response (B,), and L_SFT."""
+        scores = self._scores(model, batch)
+        return scores.chosen, sft_loss(scores.chosen, scores.tokens)
 
     def concatenated_forward(self, model: Any, batch: Mapping[str, Any]) -> Any:
         """As upstream's; in the logits' place the sum of the chosen tokens' log-probabilities, in the labels' their number."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tpo_plugin.errors import TPOError
 from tpo_plugin.training.llava_checkpoints import beside_adapters, part
+from tpo_plugin.training.llava_sft import NoReference
 from tpo_plugin.training.policies.llava import IGNORED, cut
+
+logger = logging.getLogger(__name__)
 
 
 class PlainPath:
@@ -18,10 +23,15 @@ class PlainPath:
 
     args: Any
     model: Any
+    accelerator: Any
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        trained = list(beside_adapters(self.model)) if self.args.lora_enable else []
+    def __init__(self, model: Any, ref_model: Any, **kwargs: Any) -> None:
+        alone = not kwargs.get("dpo_alpha", 1.0)
+        super().__init__(model, NoReference() if alone else ref_model, **kwargs)  # type: ignore[call-arg]
+        if alone:
+            self.ref_model = None
+            logger.info("--dpo_alpha is 0: the run has no rejected side, no reference and no rewards")
+        trained = list(beside_adapters(self.model)) if self.args.lora_enable and not alone else []
         if any(hasattr(weight, "ds_id") for _, weight in trained):
             raise TPOError(
                 f"LoRA with {', '.join(sorted({part(name) for name, _ in trained}))} trained beside it has no reference under "
@@ -38,11 +48,30 @@ class PlainPath:
     def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
         result = super().concatenated_forward(model, batch)  # type: ignore[misc]
         for side, labels in zip(("chosen", "rejected"), result[4:6]):
-            wanted, kept = _labelled(batch[f"{side}_labels"]), _labelled(labels)
-            for row, (before, after) in enumerate(zip(wanted, kept)):
-                if after < before:
-                    raise TPOError(cut(batch["ids"][row], side, before - after, before, self.args.model_max_length))
+            self._check(batch, side, labels)
         return result
+
+    def chosen_alone(self, model: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """log p of each chosen response (B,), and L_SFT, from upstream's forward over the chosen sequences."""
+        logits, labels = model(
+            batch["chosen_input_ids"],
+            attention_mask=batch["chosen_attention_mask"],
+            labels=batch["chosen_labels"],
+            images=batch["images"],
+            image_sizes=batch["image_sizes"],
+            modalities=batch["modalities"],
+            use_cache=False,
+            dpo_forward=True,
+        )
+        self._check(batch, "chosen", labels)
+        logits = logits.to(torch.float32)
+        return self.get_batch_logps(logits, labels), self.get_sft_loss(logits, labels)  # type: ignore[attr-defined]
+
+    def _check(self, batch: dict[str, Any], side: str, labels: Tensor) -> None:
+        """TPOError if upstream cut some of a side's labels."""
+        for row, (before, after) in enumerate(zip(_labelled(batch[f"{side}_labels"]), _labelled(labels))):
+            if after < before:
+                raise TPOError(cut(batch["ids"][row], side, before - after, before, self.args.model_max_length))
 
 
 @contextmanager

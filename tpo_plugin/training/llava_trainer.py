@@ -16,6 +16,7 @@ from tpo_plugin.folders import last_checkpoint
 from tpo_plugin.records import Kind
 from tpo_plugin.training.llava_checkpoints import LoraCheckpoints
 from tpo_plugin.training.llava_fast import FastPath
+from tpo_plugin.training.llava_sft import SFTAlone
 
 KINDS: tuple[str, ...] = get_args(Kind)
 
@@ -23,7 +24,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 def temporal_trainer(base: type, path: type = FastPath) -> type:
     """TemporalDPOTrainer for the script's own LLaVADPOTrainer `base`, on the fast path or the plain one."""
 
-    class TemporalDPOTrainer(_Signatures, _Margins, LoraCheckpoints, path, base):
+    class TemporalDPOTrainer(_Signatures, SFTAlone, _Margins, LoraCheckpoints, path, base):
         """Upstream's trainer with the repairs of `repairs.py` and a reward margin for each kind of pair."""
 
     return TemporalDPOTrainer

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from tpo_plugin import recipe as recipes
 from tpo_plugin.checks import at_least, check_frames, checkpoint_named
+from tpo_plugin.dataset.selection import check_ratio
 from tpo_plugin.errors import RecipeError, TPOError
 from tpo_plugin.folders import checkpoint_digest, differences, last_checkpoint, locked
 from tpo_plugin.integrations.huggingface import load_model, load_processor
@@ -33,7 +34,7 @@ from tpo_plugin.training.policies.hf_tree import HFFamily
 from tpo_plugin.training.policies.parts import check_trainable, lora_config, set_trainable
 from tpo_plugin.training.policies.tree import install
 from tpo_plugin.training.reference import FILE
-from tpo_plugin.training.trainer import needs_reference
+from tpo_plugin.training.trainer import absent, needs_reference
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +60,14 @@ def train(recipe: TrainRecipe) -> Path:
         trainer = build_trainer(recipe, arguments, pairs)
         checkpoint = last_checkpoint(output)
         logger.info("%d pairs, %s", len(pairs), f"continuing from {checkpoint}" if checkpoint else "from the start")
+        if absent(recipe.objective):
+            logger.info("`objective.dpo_alpha` is 0: the run has no %s", ", ".join(absent(recipe.objective)))
         started = time.monotonic()
         with writing(output):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             seconds = round(time.monotonic() - started, 1)
-            finish(trainer, output, {"inputs": inputs, "pairs": len(pairs), "seconds": seconds})
+            about = {"inputs": inputs, "pairs": len(pairs), "absent": absent(recipe.objective), "seconds": seconds}
+            finish(trainer, output, about)
     return output / "model"
 
 
@@ -88,6 +92,7 @@ def check_recipe(recipe: TrainRecipe) -> None:
     checkpoint_named("model", recipe.model)
     check_frames(recipe.frames)
     at_least("max_pairs", recipe.max_pairs, 1)
+    check_ratio("ratio", recipe.ratio)
     at_least("max_length", recipe.max_length, 1)
     check_trainable(recipe.trainable, recipe.lora)
     check_grouping(recipe)
@@ -127,7 +132,7 @@ def build_trainer(recipe: TrainRecipe, arguments: Any, pairs: TrainingPairs) -> 
     """
     processor, fast = load_processor(recipe.model), recipe.path == "fast"
     if recipe.max_length:
-        pairs.check_lengths(processor, recipe.max_length)
+        pairs.check_lengths(processor, recipe.max_length, needs_reference(recipe.objective))
     stored, reference = None, None
     if needs_reference(recipe.objective) and fast:
         stored = StoredReference.of_recipe(recipe, arguments, pairs, processor)

@@ -21,6 +21,11 @@ def needs_reference(objective: ObjectiveOptions) -> bool:
     return objective.dpo_alpha != 0
 
 
+def absent(objective: ObjectiveOptions) -> list[str]:
+    """What a run with this objective does not compute, and so does not log."""
+    return [] if needs_reference(objective) else ["rejected side", "reference", "DPO loss", "rewards"]
+
+
 def tree_scores(packed: Packed, logps: Tensor, pairs: int) -> Scores:
     """The scores of `pairs` pairs, whose responses lie in `packed` in the order chosen, rejected (or chosen alone), from the scored
     tokens' log-probabilities (M,)."""

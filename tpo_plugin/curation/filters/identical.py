@@ -8,5 +8,9 @@ from tpo_plugin.records import PreferencePair
 
 async def identical(pair: PreferencePair, context: Context) -> Verdict:
     """Drop pairs whose responses differ in case, white space or the closing full stop at most."""
-    chosen, rejected = (" ".join(text.split()).rstrip(".").casefold() for text in (pair.chosen, pair.rejected))
-    return Verdict("identical" if chosen == rejected else None)
+    return Verdict("identical" if same_text(pair.chosen) == same_text(pair.rejected) else None)
+
+
+def same_text(text: str) -> str:
+    """The text without what makes no difference; equal for responses that say the same."""
+    return " ".join(text.split()).rstrip(".").casefold()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_type_hints
 
 from tpo_plugin.errors import TPOError
+from tpo_plugin.integrations.llava_family.rows import parse_ratio
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,13 @@ class TemporalArguments:
     )
     tpo_pairs_per_video: int = dataclasses.field(
         default=1, metadata={"help": "Pairs of one video that come together in a batch, where it has as many."}
+    )
+    tpo_max_pairs: int | None = dataclasses.field(
+        default=None,
+        metadata={"help": "Train on so many of the rows, drawn by --seed; a smaller draw is part of a larger."},
+    )
+    tpo_ratio: str | None = dataclasses.field(
+        default=None, metadata={"help": "localized:comprehensive, such as 8:2: the draw has these kinds in this ratio."}
     )
 
 
@@ -158,8 +166,13 @@ def check_arguments(arguments: Any, preset: dict[str, Any], asked: Asked) -> Non
         raise TPOError(
             "--precompute_ref_log_probs makes the policy its own reference upstream (the loss stays at ln 2): leave it out"
         )
+    if getattr(arguments, "tpo", False) and arguments.dpo_alpha == arguments.gamma == 0:
+        raise TPOError("--dpo_alpha and --gamma are both 0, so there is no loss: one of them must be above 0")
     if not 0 <= getattr(arguments, "tpo_max_broken", 0) <= 1:
         raise TPOError(f"--tpo_max_broken must lie between 0 and 1, it is {arguments.tpo_max_broken}")
+    if getattr(arguments, "tpo_max_pairs", None) is not None and arguments.tpo_max_pairs < 1:
+        raise TPOError(f"--tpo_max_pairs must be at least 1, it is {arguments.tpo_max_pairs}")
+    parse_ratio(getattr(arguments, "tpo_ratio", None))
     _check_grouping(arguments)
     if preset and os.environ.get("RANK", "0") == "0":
         values = {name: getattr(arguments, name) for name in preset}

@@ -13,21 +13,12 @@ from tpo_plugin.records import stable_id, write_json
 FILE = "tpo_run.json"
 MODEL = ("model_name_or_path", "version", "mm_tunable_parts")
 DATA = ("frames_upbound", "video_fps")
-TRAINING = (
-    *(
-        "beta",
-        "dpo_alpha",
-        "gamma",
-        "learning_rate",
-        "lr_scheduler_type",
-        "warmup_ratio",
-        "warmup_steps",
-        "weight_decay",
-    ),
-    *("num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed"),
-    *("model_max_length", "lora_enable", "lora_r", "lora_alpha", "tpo_time_instruction", "tpo_force_sample"),
-    *("tpo_pairs_per_video",),
-)
+OBJECTIVE = ("beta", "dpo_alpha", "gamma")
+SCHEDULE = ("learning_rate", "lr_scheduler_type", "warmup_ratio", "warmup_steps", "weight_decay")
+LENGTH = ("num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed")
+LORA = ("lora_enable", "lora_r", "lora_alpha")
+INPUT = ("model_max_length", "tpo_time_instruction", "tpo_force_sample", "tpo_pairs_per_video")
+TRAINING = (*OBJECTIVE, *SCHEDULE, *LENGTH, *LORA, *INPUT)
 
 
 def claim(model_args: Any, data_args: Any, training_args: Any, rows: list[dict[str, Any]]) -> None:

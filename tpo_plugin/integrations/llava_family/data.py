@@ -17,7 +17,7 @@ from torch import distributed
 from tpo_plugin.errors import TPOError, VideoError
 from tpo_plugin.integrations.llava_family import video_check
 from tpo_plugin.integrations.llava_family.frames import Clip, Sampling, read_clip
-from tpo_plugin.integrations.llava_family.rows import check_rows, contents, load_curated, medium, paths
+from tpo_plugin.integrations.llava_family.rows import check_rows, chosen_rows, contents, load_curated, medium, paths
 from tpo_plugin.training.policies.llava import collate_trees
 from tpo_plugin.training.reference_table import Key, row_keys
 from tpo_plugin.video import time_instruction
@@ -58,7 +58,7 @@ def make_data_module(namespace: dict[str, Any], options: Any) -> Callable[..., A
             else:
                 with _same_random(options.seed):
                     super().__init__(data_path=data_path, tokenizer=tokenizer, data_args=data_args)
-            rows = check_rows(self.list_data_dict, data_args)
+            rows = chosen_rows(check_rows(self.list_data_dict, data_args, options.dpo_alpha != 0), options)
             self.sampling = Sampling(data_args.video_fps, data_args.frames_upbound or 0, options.tpo_force_sample)
             if self.sampling.most <= 0 and any(medium(row) == "video" for row in rows) and _rank() == 0:
                 logger.warning(
@@ -192,14 +192,14 @@ def temporal_collator(base: type) -> type:
     return TemporalDPODataCollator
 
 
-def tree_collator(base: type) -> type:
+def tree_collator(base: type, with_rejected: bool = True) -> type:
     """A subclass of `temporal_collator(base)` whose batches are token trees."""
 
     class TreeDPODataCollator(temporal_collator(base)):  # type: ignore[misc]
         """The script's collator; see `collate_trees` for what its batches have."""
 
         def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, Any]:
-            return collate_trees(super().__call__(features), features)
+            return collate_trees(super().__call__(features), features, with_rejected)
 
     return TreeDPODataCollator
 

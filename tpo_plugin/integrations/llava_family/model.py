@@ -34,25 +34,39 @@ class Loaded:
     tokenizer: Any
 
 
-def load(checkpoint: str, upstream: str, dtype: str, device: str, attn_implementation: str) -> Loaded:
+def load(
+    checkpoint: str,
+    upstream: str | Checkout,
+    dtype: str,
+    device: str,
+    attn_implementation: str,
+    base: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Loaded:
     """The checkpoint with the classes of the checkout at `upstream`, its adapter merged if the folder holds one.
 
-    `dtype` is `auto` (the checkpoint's) or a torch dtype's name. Raises TPOError for what the user can mend.
+    `dtype` is `auto` (the checkpoint's) or a torch dtype's name, `base` what an adapter belongs on (default: what it names itself), `changes`
+    replaces values of the checkpoint's config. Raises TPOError for what the user can mend.
     """
-    checkout = find_checkout(upstream)
-    check_checkpoint(checkpoint, checkout.package)
+    checkout = upstream if isinstance(upstream, Checkout) else find_checkout(upstream)
+    changes = changes or {}
+    check_checkpoint(checkpoint, checkout.package, base, changes)
     cls = _import(checkout, "model.language_model.llava_qwen").LlavaQwenForCausalLM
     from transformers import AutoTokenizer
 
-    base = adapter_base(checkpoint) or checkpoint
+    base = base or adapter_base(checkpoint) or checkpoint
     configured = checkpoint if (Path(checkpoint) / "config.json").is_file() else base
     precision = dtype if dtype == "auto" else getattr(torch, dtype)
     try:
-        check_config(cls.config_class.get_config_dict(configured)[0], configured, checkout.package)
+        plain = cls.config_class.get_config_dict(configured)[0]
+        check_config({**plain, **changes}, configured, checkout.package)
+        config = cls.config_class.from_pretrained(configured)
+        for name, value in changes.items():
+            setattr(config, name, value)
         tokenizer = AutoTokenizer.from_pretrained(base)
         model, found = cls.from_pretrained(
             base,
-            config=cls.config_class.from_pretrained(configured),
+            config=config,
             torch_dtype=precision,
             attn_implementation=attn_implementation,
             output_loading_info=True,
@@ -67,14 +81,17 @@ def load(checkpoint: str, upstream: str, dtype: str, device: str, attn_implement
     return Loaded(checkout.package, model.to(pick_device(device)).eval(), tokenizer)
 
 
-def check_checkpoint(checkpoint: str, package: str) -> None:
-    """TPOError if this folder's config (its own or its adapter's base's) cannot run with `package`'s classes; a hub name passes."""
+def check_checkpoint(
+    checkpoint: str, package: str, base: str | None = None, changes: Mapping[str, Any] | None = None
+) -> None:
+    """TPOError if this folder's config (its own or its adapter's base's), with `changes`, cannot run with `package`'s classes; a hub name passes."""
     check_local(checkpoint)
-    base = adapter_base(checkpoint) or checkpoint
+    base = base or adapter_base(checkpoint) or checkpoint
     check_local(base)
     for folder in (Path(checkpoint), Path(base)):
         if (folder / "config.json").is_file():
-            check_config(json.loads((folder / "config.json").read_text(encoding="utf-8")), str(folder), package)
+            plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            check_config({**plain, **(changes or {})}, str(folder), package)
             return
 
 
@@ -82,8 +99,8 @@ def check_config(config: Mapping[str, Any], checkpoint: str, package: str) -> No
     """TPOError if a checkpoint with this config.json cannot answer about videos with `package`'s classes."""
     if config.get("model_type") != MODEL_TYPE:
         raise TPOError(
-            f"{checkpoint} is a {config.get('model_type')} model; generators of type `llava` take {MODEL_TYPE} checkpoints "
-            "(LLaVA-Video, LLaVA-OneVision, LongVA). Use type `hf` for Hugging Face ports"
+            f"{checkpoint} is a {config.get('model_type')} model; LLaVA-NeXT's and LongVA's classes take {MODEL_TYPE} checkpoints "
+            "(LLaVA-Video, LLaVA-OneVision, LongVA). Use type `hf` (in lmms-eval: tpo_hf) for Hugging Face ports"
         )
     merge = config.get("mm_patch_merge_type", "flat")
     fits = upstreams()["longva" if merge == "unires" else "llava_next"]

@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tpo_plugin.dataset.pairs import load_pairs, to_llava
+from tpo_plugin.dataset.selection import check_ratio, select
 from tpo_plugin.errors import TPOError
 
 TEXTS = ("prompt", "chosen", "rejected")
-OPTIONAL = (
-    "image",
-    "video",
-    "answer",
-    "id",
-    "tpo",
-)  # a table with one column for each writes None where a row has none
+# A table with one column for each of these writes None where a row has none.
+OPTIONAL = ("image", "video", "answer", "id", "tpo")
 FOLDERS = {"image": "image_folder", "video": "video_folder"}  # the script's options
 
 
@@ -28,16 +24,17 @@ def load_curated(folder: str, data_args: Any) -> list[dict[str, Any]]:
     return [to_llava(row) for row in rows]
 
 
-def check_rows(rows: Sequence[Any], data_args: Any) -> list[dict[str, Any]]:
+def check_rows(rows: Sequence[Any], data_args: Any, with_rejected: bool = True) -> list[dict[str, Any]]:
     """The rows with an `id` (its place, where it has none) and an `answer` (the chosen text: upstream's length sampler needs it).
 
-    Raises TPOError naming the row and the key that is missing or wrong, or if no folder is given for relative paths, which
-    a `video_folder` or `image_folder` of "" stands for if all paths are absolute.
+    `with_rejected` false: `rejected` may be missing or empty. Raises TPOError naming the row and the key that is missing or wrong, or
+    if no folder is given for relative paths, which a `video_folder` or `image_folder` of "" stands for if all paths are absolute.
     """
     if not rows:
         raise TPOError(f"{data_args.data_path} holds no preference pairs")
     checked = [
-        _checked(row, f"row {index} (the first is 0) of {data_args.data_path}") for index, row in enumerate(rows)
+        _checked(row, f"row {index} (the first is 0) of {data_args.data_path}", with_rejected)
+        for index, row in enumerate(rows)
     ]
     for key, folder in FOLDERS.items():
         if getattr(data_args, folder) is None:
@@ -74,14 +71,42 @@ def contents(row: dict[str, Any], data_args: Any) -> tuple[str, list[Path], list
     return str(row["id"]), [file for file in files if file.is_file()], [row[key] for key in TEXTS]
 
 
-def _checked(row: Any, where: str) -> dict[str, Any]:
+def chosen_rows(rows: list[dict[str, Any]], options: Any) -> list[dict[str, Any]]:
+    """The rows that `--tpo_max_pairs` and `--tpo_ratio` of the training arguments `options` select; TPOError where there are too few."""
+    return select(
+        rows,
+        lambda row: str(row["id"]),
+        lambda row: (row.get("tpo") or {}).get("kind") or "",
+        options.tpo_max_pairs,
+        parse_ratio(options.tpo_ratio),
+        options.seed,
+    )
+
+
+def parse_ratio(text: str | None) -> dict[str, float] | None:
+    """The shares of localized and comprehensive pairs in a text such as 8:2; TPOError for another text."""
+    if text is None:
+        return None
+    try:
+        localized, comprehensive = map(float, text.split(":"))
+    except ValueError:
+        raise TPOError(f"--tpo_ratio is localized:comprehensive, such as 8:2; it is {text!r}") from None
+    shares = {"localized": localized, "comprehensive": comprehensive}
+    check_ratio("--tpo_ratio", shares)
+    return shares
+
+
+def _checked(row: Any, where: str, with_rejected: bool) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise TPOError(f"{where} must be an object, it is {type(row).__name__}")
     row = {key: value for key, value in row.items() if value is not None or key not in OPTIONAL}
+    if not with_rejected:
+        row["rejected"] = row.get("rejected") or ""
     for key in TEXTS:
         if key not in row:
             raise TPOError(f"{where}: missing key `{key}`; it has {', '.join(map(repr, row)) or 'none'}")
-        _check_text(row[key], f"{where}: `{key}`")
+        if key != "rejected" or with_rejected or row[key]:
+            _check_text(row[key], f"{where}: `{key}`")
     for key in FOLDERS:
         if key in row and not names(row, key):
             raise TPOError(f"{where}: `{key}` is an empty list; leave the key out of a row without")

@@ -81,7 +81,7 @@ class Session:
             if self.fast:
                 check_attention(training_args.attn_implementation)
             set_seed(training_args.seed)  # the script draws the adapters before the trainer does this
-            with _deepspeed_text(training_args, not self.fast):
+            with _deepspeed_text(training_args, not self.fast and training_args.dpo_alpha != 0):
                 models = original(model_args, training_args, bnb_model_from_pretrained_args)
             check_flags(models[0].config, model_args)
             check_template(models[0].config, model_args, self.namespace["conversation_lib"].conv_templates)
@@ -101,7 +101,12 @@ class Session:
         return data
 
     def _collator(self, base: type) -> Callable[..., Any]:
-        return lambda *args, **kwargs: (tree_collator if self.fast else temporal_collator)(base)(*args, **kwargs)
+        def make(*args: Any, **kwargs: Any) -> Any:
+            if not self.fast:
+                return temporal_collator(base)(*args, **kwargs)
+            return tree_collator(base, self.arguments.dpo_alpha != 0)(*args, **kwargs)
+
+        return make
 
     def _trainer(self, base: type) -> Callable[..., Any]:
         def make(*args: Any, **kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from tpo_plugin.errors import TPOError
@@ -19,20 +20,29 @@ def encode(loaded: Loaded, prompts: Sequence[Prompt], template: str) -> dict[str
 
     `template` names a conversation template of upstream. TPOError for an unknown one and for a prompt over the model's context.
     """
+    images = [pixels(loaded, prompt.frames) for prompt in prompts]
+    inputs = embed(loaded, [token_ids(loaded, chat_text(loaded, prompt.text, template)) for prompt in prompts], images)
+    # Upstream cuts what is longer than this, and so the end of the question.
+    config = loaded.model.config
+    limit = getattr(config, "tokenizer_model_max_length", None) or config.max_position_embeddings
+    if inputs["inputs_embeds"].shape[1] >= limit:
+        most = max(len(prompt.frames) for prompt in prompts)
+        raise TPOError(f"a prompt with {most} frames fills the model's context of {limit} tokens: lower `frames.max`")
+    return inputs
+
+
+def embed(loaded: Loaded, rows: Sequence[torch.Tensor], images: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`inputs_embeds` and `attention_mask` of rows of token ids (L,), each with one placeholder for its frames (T, 3, side, side).
+
+    Upstream cuts rows at the config's `tokenizer_model_max_length`.
+    """
     model = loaded.model
-    images = [_pixels(loaded, prompt) for prompt in prompts]
-    rows = [_token_ids(loaded, prompt.text, template) for prompt in prompts]
-    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    ids = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
     lengths = torch.tensor([len(row) for row in rows])
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     _, _, mask, _, embeds, _ = model.prepare_inputs_labels_for_multimodal(
-        ids.to(model.device), None, mask.to(model.device), None, None, images, ["video"] * len(prompts)
+        ids.to(model.device), None, mask.to(model.device), None, None, list(images), ["video"] * len(rows)
     )
-    # Upstream cuts what is longer than this, and so the end of the question.
-    limit = getattr(model.config, "tokenizer_model_max_length", None) or model.config.max_position_embeddings
-    if embeds.shape[1] >= limit:
-        most = max(len(prompt.frames) for prompt in prompts)
-        raise TPOError(f"a prompt with {most} frames fills the model's context of {limit} tokens: lower `frames.max`")
     return {"inputs_embeds": embeds, "attention_mask": mask}
 
 
@@ -40,7 +50,15 @@ def encode(loaded: Loaded, prompts: Sequence[Prompt], template: str) -> dict[str
 def generate(
     loaded: Loaded, prompts: Sequence[Prompt], template: str, settings: Mapping[str, Any]
 ) -> tuple[torch.Tensor, list[bool]]:
-    """The new token ids (B, T) after each prompt of a batch, and whether each row came to its end.
+    """The new token ids (B, T) after each prompt of a batch, and whether each row came to its end; see `generate_from`."""
+    return generate_from(loaded, encode(loaded, prompts, template), template, settings)
+
+
+@torch.inference_mode()
+def generate_from(
+    loaded: Loaded, inputs: Mapping[str, torch.Tensor], template: str, settings: Mapping[str, Any]
+) -> tuple[torch.Tensor, list[bool]]:
+    """The new token ids (B, T) after the inputs that `embed` made, and whether each row came to its end.
 
     `settings` are arguments of transformers' `generate`. A reply ends where the generation config says, or the template's turn.
     """
@@ -49,7 +67,6 @@ def generate(
     ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
     stop_ids = sorted({*ends, *_turn_end(loaded, template)})
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else max(stop_ids, default=0)
-    inputs = encode(loaded, prompts, template)
     with _last_logits_only(model):
         # The generate of the class above upstream's, which takes embeddings: upstream's own makes the same ones and calls it.
         written = super(type(model), model).generate(
@@ -79,26 +96,36 @@ def _turn_end(loaded: Loaded, template: str) -> list[int]:
     return ids if len(ids) == 1 and ids[0] in loaded.tokenizer.all_special_ids else []
 
 
-def _token_ids(loaded: Loaded, text: str, template: str) -> torch.Tensor:
-    """Ids (L,) of the conversation up to where the answer begins, with upstream's placeholder id for the frames."""
-    constants = importlib.import_module(f"{loaded.package}.constants")
-    tokenize = importlib.import_module(f"{loaded.package}.mm_utils").tokenizer_image_token
-    image = constants.DEFAULT_IMAGE_TOKEN
+def placeholder(loaded: Loaded) -> str:
+    """What stands in a text where the frames come."""
+    text: str = importlib.import_module(f"{loaded.package}.constants").DEFAULT_IMAGE_TOKEN
+    return text
+
+
+def chat_text(loaded: Loaded, text: str, template: str) -> str:
+    """The conversation about one video up to where the answer begins, with the placeholder for its frames."""
+    image = placeholder(loaded)
     conversation = _conversation(loaded, template)
     # A second placeholder would take the next prompt's frames.
     conversation.append_message(conversation.roles[0], f"{image}\n{text.replace(image, '')}")
     conversation.append_message(conversation.roles[1], None)
-    ids: torch.Tensor = tokenize(
-        conversation.get_prompt(), loaded.tokenizer, constants.IMAGE_TOKEN_INDEX, return_tensors="pt"
-    )
+    whole: str = conversation.get_prompt()
+    return whole
+
+
+def token_ids(loaded: Loaded, text: str) -> torch.Tensor:
+    """Ids (L,) of a text with upstream's id for the placeholder."""
+    index = importlib.import_module(f"{loaded.package}.constants").IMAGE_TOKEN_INDEX
+    tokenize = importlib.import_module(f"{loaded.package}.mm_utils").tokenizer_image_token
+    ids: torch.Tensor = tokenize(text, loaded.tokenizer, index, return_tensors="pt")
     return ids
 
 
-def _pixels(loaded: Loaded, prompt: Prompt) -> torch.Tensor:
-    """The prompt's frames (T, 3, side, side) as the vision tower wants them."""
+def pixels(loaded: Loaded, frames: np.ndarray) -> torch.Tensor:
+    """Frames uint8 (T, H, W, 3) as the vision tower wants them: (T, 3, side, side)."""
     processor = loaded.model.get_vision_tower().image_processor
-    pixels: torch.Tensor = processor.preprocess(list(prompt.frames), return_tensors="pt")["pixel_values"]
-    return pixels.to(loaded.model.device, loaded.model.dtype)
+    values: torch.Tensor = processor.preprocess(list(frames), return_tensors="pt")["pixel_values"]
+    return values.to(loaded.model.device, loaded.model.dtype)
 
 
 @contextmanager

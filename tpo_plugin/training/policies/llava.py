@@ -111,10 +111,12 @@ def _check_positions(config: Any) -> None:
         raise TPOError(f"the fast path does not pad; the tokenizer's padding side is left: set it to right or {CURE}")
 
 
-def collate_trees(batch: Mapping[str, Any], features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def collate_trees(
+    batch: Mapping[str, Any], features: Sequence[Mapping[str, Any]], with_rejected: bool = True
+) -> dict[str, Any]:
     """The `tree` of a batch that the script's collator made of `features`: rows that show the same pixels are in one tree.
 
-    Beside it, in the trees' order: `rows` (each feature's `row`, its place in the data set), `ids` and `kinds`.
+    `with_rejected` false: the trees hold the chosen responses alone. Beside it, in the trees' order: `rows` (each feature's `row`, its place in the data set), `ids` and `kinds`.
     """
     groups: list[list[int]] = []
     for row, feature in enumerate(features):
@@ -124,8 +126,9 @@ def collate_trees(batch: Mapping[str, Any], features: Sequence[Mapping[str, Any]
         else:
             group.append(row)
     trees, inputs = [], []
+    names = ("chosen", "rejected") if with_rejected else ("chosen",)
     for group in groups:
-        sides = [[_tokens(batch, side, row) for side in ("chosen", "rejected")] for row in group]
+        sides = [[_tokens(batch, side, row) for side in names] for row in group]
         prompts = [_branches(batch["ids"][row], *pair) for row, pair in zip(group, sides)]
         pixels, size, modality = features[group[0]]["image"][0]
         trees.append(prompts)
@@ -138,7 +141,7 @@ def collate_trees(batch: Mapping[str, Any], features: Sequence[Mapping[str, Any]
                 "labelled": [
                     Labelled(batch["ids"][row], side, labelled.nonzero().flatten())
                     for row, pair in zip(group, sides)
-                    for side, (_, labelled) in zip(("chosen", "rejected"), pair)
+                    for side, (_, labelled) in zip(names, pair)
                 ],
             }
         )
@@ -169,13 +172,18 @@ def _tokens(batch: Mapping[str, Any], side: str, row: int) -> tuple[Tensor, Tens
     return ids, labelled
 
 
-def _branches(row: str, chosen: tuple[Tensor, Tensor], rejected: tuple[Tensor, Tensor]) -> Branches:
-    """A pair as what its two sequences begin with alike, in tokens and labels, and their rests."""
-    shared = common_prefix([ids * 2 + labelled for ids, labelled in (chosen, rejected)])
-    if not all(labelled[shared:].all() for _, labelled in (chosen, rejected)):
+def _branches(row: str, *sides: tuple[Tensor, Tensor]) -> Branches:
+    """A pair as what its two sequences begin with alike, in tokens and labels, and their rests; of one alone, its labelled end."""
+    chosen = sides[0]
+    if len(sides) == 1:
+        unlabelled = (~chosen[1]).nonzero().flatten()
+        shared = int(unlabelled[-1]) + 1 if len(unlabelled) else 1
+    else:
+        shared = common_prefix([ids * 2 + labelled for ids, labelled in sides])
+    if shared == len(chosen[0]) or not all(labelled[shared:].all() for _, labelled in sides):
         raise TPOError(
             f"row {row}: the template leaves tokens of a response without a label, which the fast path cannot: {CURE}"
         )
     ids, scored = chosen[0][:shared], chosen[1][:shared].clone()
     scored[:1] = False  # nothing predicts the first token; upstream shifts its label out as well
-    return Branches(ids, (chosen[0][shared:], rejected[0][shared:]), scored)
+    return Branches(ids, tuple(tokens[shared:] for tokens, _ in sides), scored)

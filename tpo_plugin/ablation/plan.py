@@ -1,0 +1,221 @@
+"""What an ablation will run for one seed: every stage with its whole recipe, checked before the first one starts."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from tpo_plugin import recipe as recipes
+from tpo_plugin.errors import RecipeError
+from tpo_plugin.evaluation.common import releases
+from tpo_plugin.evaluation.layouts import with_members
+from tpo_plugin.evaluation.run import check_recipe
+from tpo_plugin.evaluation.wrapper import frame_counts
+from tpo_plugin.folders import checkpoint_digest
+from tpo_plugin.integrations.checkout import find_checkout
+from tpo_plugin.options import AblateRecipe, CurateRecipe, EvaluateRecipe, NeedleRecipe, TrainRecipe, UpstreamRecipe
+from tpo_plugin.records import stable_id
+
+NAME = re.compile(r"[A-Za-z]\w*")
+PLACE = re.compile(r"\{(\w+)\}")
+RESERVED = ("seed", "output")
+KINDS: dict[str, type] = {"curate": CurateRecipe, "evaluate": EvaluateRecipe, "needle": NeedleRecipe}
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command to run: `recipe` is resolved, `folder` its output, `identity` what its result depends on.
+
+    `name` is the entry's; the steps of one training share it and run in their order.
+    """
+
+    command: str
+    name: str
+    folder: Path
+    recipe: Plain
+    identity: str
+
+
+@dataclass
+class Known:
+    """What a `{name}` in a recipe stands for, and on what the results behind it depend."""
+
+    values: dict[str, Any]
+    identities: dict[str, str]
+
+    def add(self, name: str, value: Any, identity: str) -> None:
+        """RecipeError for a name that is taken, or is none."""
+        if not NAME.fullmatch(name):
+            raise RecipeError(f"`{name}` is no name: use letters, digits and _, a letter first")
+        if name in self.values:
+            raise RecipeError(
+                f"the name `{name}` is used twice; models, curations, trainings and {', '.join(RESERVED)} share one space"
+            )
+        self.values[name], self.identities[name] = value, identity
+
+
+def plan(recipe: AblateRecipe, folder: Path, seed: int, prepared: Mapping[str, Any]) -> list[Stage]:
+    """The stages of one seed in their order, `folder` being the seed's; RecipeError for what could not be run."""
+    known = Known({"seed": seed, "output": str(folder)}, {"seed": str(seed), "output": ""})
+    for name, value in prepared.items():
+        known.add(name, value, stable_id(recipe.prepare, recipe.prepare_with))
+    for name, checkpoint in recipe.models.items():
+        place = _filled(checkpoint, known, f"models.{name}", [])
+        known.add(name, place, checkpoint_digest(place))
+    stages = []
+    for name, entry in recipe.curate.items():
+        stages.append(_stage("curate", name, folder / "curate" / name, entry, known))
+        known.add(name, str(stages[-1].folder), stages[-1].identity)
+    trained = []
+    for name, entry in recipe.train.items():
+        steps = _training(name, folder / "train" / name, entry, known, next(iter(recipe.models)))
+        trained.append((name, result(steps[-1]), steps[-1].identity))
+        stages += steps
+    for name, checkpoint, identity in trained:
+        known.add(name, checkpoint, identity)
+    labels = [*recipe.models, *recipe.train]
+    for command in ("evaluate", "needle"):
+        for name, entry in getattr(recipe, command).items():
+            stages.append(_measurement(command, name, folder / command / name, entry, known, labels))
+    _check_cells([stage for stage in stages if stage.command == "evaluate"])
+    return stages
+
+
+def result(stage: Stage) -> str:
+    """The checkpoint that a training leaves."""
+    return str(stage.recipe["flags"]["output_dir"] if "flags" in stage.recipe else stage.folder / "model")
+
+
+def _check_cells(stages: Sequence[Stage]) -> None:
+    """RecipeError or TPOError for evaluations that cannot be run, or would not fill one table."""
+    places: dict[Hashable, str] = {}
+    for stage in stages:
+        recipe = recipes.parse(EvaluateRecipe, stage.recipe)
+        check_recipe(recipe)
+        for label, task in product(recipe.models, with_members(recipe.tasks)):
+            for frames in frame_counts(recipe):
+                other = places.setdefault((label, task, frames), stage.name)
+                if other != stage.name:
+                    raise RecipeError(
+                        f"`evaluate.{other}` and `evaluate.{stage.name}` both measure {label} on {task} with {frames} frames: take it "
+                        "out of one of them"
+                    )
+            main = stage.name if recipe.sweep else places.setdefault((label, task), stage.name)
+            if main != stage.name:
+                raise RecipeError(
+                    f"`evaluate.{main}` and `evaluate.{stage.name}` both measure {label} on {task} for the main table: give one of them "
+                    "a `sweep`"
+                )
+    if all(stage.recipe["sweep"] for stage in stages):
+        raise RecipeError("`evaluate` needs an entry without a `sweep`: the main table is made of it")
+
+
+def _training(name: str, folder: Path, entry: Any, known: Known, base: str) -> list[Stage]:
+    steps: list[Stage] = []
+    entries = entry if isinstance(entry, list) else [entry]
+    if not entries:
+        raise RecipeError(f"`train.{name}` is an empty list: it needs a step at least")
+    for number, one in enumerate(entries):
+        place = folder if len(entries) == 1 else folder / f"step-{number + 1}"
+        before = (known.values[base], known.identities[base])
+        if steps:
+            before = (result(steps[-1]), steps[-1].identity)
+        steps.append(_stage("train", name, place, one, known, before))
+    return steps
+
+
+def _measurement(command: str, name: str, folder: Path, entry: Any, known: Known, labels: list[str]) -> Stage:
+    asked = labels
+    if isinstance(entry, dict) and "models" in entry:
+        asked = entry["models"]
+        unknown = [str(label) for label in asked if label not in labels] if isinstance(asked, list) else [str(asked)]
+        if unknown:
+            raise RecipeError(f"`{command}.{name}.models` lists names of {', '.join(labels)}, not {', '.join(unknown)}")
+        entry = {key: value for key, value in entry.items() if key != "models"}
+    models = {label: known.values[label] for label in asked}
+    depends = stable_id([known.identities[label] for label in asked])
+    return _stage(command, name, folder, entry, known, models=(models, depends))
+
+
+def _stage(
+    command: str,
+    name: str,
+    folder: Path,
+    entry: Any,
+    known: Known,
+    start: tuple[str, str] | None = None,
+    models: tuple[dict[str, str], str] | None = None,
+) -> Stage:
+    """The stage of an entry. `start`: the checkpoint that a training starts from; `models`: those that are measured; with what they depend on."""
+    where = f"{command}.{name}"
+    if not isinstance(entry, dict) or not isinstance(entry.get("recipe"), str):
+        raise RecipeError(f"`{where}` must be {{recipe: NAME OR PATH, key: value, ...}}, it is {entry!r:.80}")
+    changes = {key: value for key, value in entry.items() if key != "recipe"}
+    used: list[str] = []
+    data = recipes.read(entry["recipe"])
+    upstream = command == "train" and "upstream" in data
+    defaults: Plain = {"flags.seed" if upstream else "seed": known.values["seed"]} if command != "needle" else {}
+    if upstream:
+        last = Path(str((data.get("flags") or {}).get("output_dir") or "model")).name
+        defaults["flags.output_dir"] = str(folder / last)  # its name selects a class in upstream's loaders
+    else:
+        defaults["output"] = str(folder)
+    if start:
+        defaults["flags.model_name_or_path" if upstream else "model"] = start[0]
+    if models:
+        defaults["models"] = models[0]
+    for key, value in {**defaults, **_filled(changes, known, where, used)}.items():
+        _set(data, key, value, where)
+    kind = KINDS.get(command, UpstreamRecipe if upstream else TrainRecipe)
+    resolved = recipes.to_plain(recipes.parse(kind, data, f"{where} ({entry['recipe']})"))
+    depends = [part[1] for part in (start, models) if part]
+    of = stable_id(command, recipes.read(entry["recipe"]), changes, known.values["seed"], depends)
+    identity = stable_id(of, {name: known.identities[name] for name in sorted(set(used))}, _code(resolved))
+    return Stage(command, name, folder, resolved, identity)
+
+
+def _code(recipe: Plain) -> dict[str, str | None]:
+    """The releases of the packages that a result depends on, and the commits of the checkouts that the recipe names."""
+    commits = {place: find_checkout(place, strict=False).commit for place in sorted(set(_checkouts(recipe)))}
+    return {**releases("trl", "accelerate", "decord"), **commits}
+
+
+def _checkouts(recipe: Plain) -> Iterator[str]:
+    for key, value in recipe.items():
+        if isinstance(value, dict):
+            yield from _checkouts(value)
+        elif key == "upstream" and value:
+            yield value
+
+
+def _set(data: Plain, key: str, value: Any, where: str) -> None:
+    *parents, last = str(key).split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"`{where}`: cannot set {key}: `{parent}` is not a section")
+    data[last] = value
+
+
+def _filled(value: Any, known: Known, where: str, used: list[str]) -> Any:
+    """`value` with its `{name}`s replaced; their names are added to `used`. RecipeError for an unknown one."""
+    if isinstance(value, dict):
+        return {key: _filled(item, known, where, used) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, known, where, used) for item in value]
+    if not isinstance(value, str):
+        return copy.deepcopy(value)
+    names = PLACE.findall(value)
+    for name in names:
+        if name not in known.values:
+            raise RecipeError(f"`{where}`: nothing is called {{{name}}} there; known are {', '.join(known.values)}")
+    used += names
+    if PLACE.fullmatch(value):
+        return known.values[names[0]]
+    return PLACE.sub(lambda match: str(known.values[match[1]]), value)
