@@ -7,7 +7,8 @@ setup(
     package_dir={"tpo_plugin.recipes": "recipes", "tpo_plugin.patches": "patches"},
     package_data={
         "tpo_plugin.curation.templates": ["*.txt", "*.yaml"],
-        "tpo_plugin.report": ["*.html", "*.css"],
+        "tpo_plugin.evaluation": ["tasks/**/*.yaml", "tasks/**/*.jsonl", "tasks/**/*.py"],
+        "tpo_plugin.report": ["*.html", "*.css", "published/*.yaml"],
         "tpo_plugin.tiny": ["base/*"],
         "tpo_plugin.recipes": ["**/*.yaml"],
         "tpo_plugin.patches": ["**/*"],

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -142,53 +144,139 @@ def write_training(folder: Path, steps: int = 100, preference: bool = True, seed
     return folder
 
 
-def write_evaluation(folder: Path, right: dict[str, float], questions_a_task: int = 200, seed: int = 0) -> Path:
-    """An evaluation output folder: `right` maps each model to its chance of a right answer; four questions share a video."""
+TASKS = {"videomme": "videomme_perception_score", "mlvu_dev": "mlvu_percetion_score"}
+
+
+def write_evaluation(
+    folder: Path, right: dict[str, float], questions_a_task: int = 200, seed: int = 0, sweep: Sequence[int] = ()
+) -> Path:
+    """An evaluation output folder: `right` maps each model to its chance of a right answer; four questions share a video.
+
+    With a `sweep` each model is 5 points better for each doubling of its frames up to 48.
+    """
     rng = random.Random(seed)
-    asked = []
-    for task in ("videomme", "mlvu_dev"):
-        for number in range(questions_a_task):
-            form = questions.FORMS[rng.randrange(len(questions.FORMS) - 1)]
-            asked.append(
-                {
-                    "task": task,
-                    "id": f"{number:03d}",
-                    "category": form.name,
-                    "kind": form.kind,
-                    "duration": ("short", "medium", "long")[number // 4 % 3] if task == "videomme" else None,
-                    "question": form.template,
-                    "answer": "A",
-                    "video": f"{number // 4:03d}.mp4",
-                }
-            )
-    luck = [rng.random() for _ in asked]  # shared: a question hard for one model is hard for the others
-    models = {}
-    for label, share in right.items():
-        answers = [
-            item | {"response": "A", "correct": int(0.7 * chance + 0.3 * rng.random() < share)}
-            for item, chance in zip(asked, luck)
-        ]
-        write_jsonl(folder / label / "answers.jsonl", answers)
-        scores = {
-            task: {
-                "score": 100 * sum(row["correct"] for row in answers if row["task"] == task) / questions_a_task,
-                "n": questions_a_task,
-                "metric": metric,
-            }
-            for task, metric in (("videomme", "videomme_perception_score"), ("mlvu_dev", "mlvu_percetion_score"))
-        }
-        models[label] = {"checkpoint": f"runs/{label}/model", "tasks": scores}
+    asked = {task: [_asked(task, number, rng) for number in range(questions_a_task)] for task in TASKS}
+    # Luck is shared: a question hard for one model is hard for the others.
+    luck = {task: [rng.random() for _ in rows] for task, rows in asked.items()}
+    cells = []
+    for label, chance in right.items():
+        for task, rows in asked.items():
+            for frames in sorted({*sweep, 48}):
+                share = chance - 0.05 * math.log2(48 / frames)
+                correct = [int(0.7 * lucky + 0.3 * rng.random() < share) for lucky in luck[task]]
+                cells.append(write_cell(folder, label, frames, rows, correct, TASKS[task]))
     results = {
-        "models": models,
-        "frames": {"fps": 1.0, "max": 48},
+        "cells": cells,
+        "models": {label: {"checkpoint": f"runs/{label}/model", "digest": f"{label:0>16}"} for label in right},
+        "tasks": list(TASKS),
+        "frames": {"fps": 1.0, "max": 48, "max_side": 96, "time_instruction": False},
+        "sweep": list(sweep),
         "data": str(folder / "benchmarks"),
+        "data_digest": dict.fromkeys(TASKS, "0123456789abcdef"),
+        "dtype": "float32",
+        "wrapper": {"model": "tpo_hf", "class": "tpo_plugin.evaluation.wrappers.hf.TemporalHF"},
         "seed": 0,
         "versions": {"lmms_eval": "0.7.3", "torch": "2.13.0", "transformers": "5.23.0"},
     }
     write_json(folder / "results.json", results)
-    recipe = {"models": {label: f"runs/{label}/model" for label in right}, "tasks": ["videomme", "mlvu_dev"]}
+    recipe = {"models": {label: f"runs/{label}/model" for label in right}, "tasks": list(TASKS)}
     write_text(folder / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
     return folder
+
+
+def _asked(task: str, number: int, rng: random.Random) -> dict[str, Any]:
+    form = questions.FORMS[rng.randrange(len(questions.FORMS) - 1)]
+    category = "Temporal Reasoning" if form.kind == "comprehensive" and task == "videomme" else form.name
+    return {
+        "task": task,
+        "id": f"{number:03d}",
+        "category": category,
+        "kind": form.kind,
+        "duration": ("short", "medium", "long")[number // 4 % 3] if task == "videomme" else None,
+        "question": form.template,
+        "answer": "A",
+        "video": f"{number // 4:03d}.mp4",
+        "prompt": f"{form.template}\nAnswer with the letter.",
+    }
+
+
+def write_answers(
+    folder: Path, models: dict[str, tuple[list[dict[str, Any]], list[int]]], frames: int | None = 8, **facts: Any
+) -> Path:
+    """An evaluation output folder with one cell a model: its questions, and what it has right."""
+    cells = [write_cell(folder, label, frames, *answered) for label, answered in models.items()]
+    entries = {label: {"checkpoint": label, "digest": label} for label in models}
+    write_json(folder / "results.json", {"models": entries, "cells": cells, "frames": {"max": frames}} | facts)
+    return folder
+
+
+def write_cell(
+    folder: Path, model: str, frames: int | None, rows: list[dict[str, Any]], correct: Sequence[int], metric: str = "m"
+) -> dict[str, Any]:
+    """One cell's answers, and its entry in results.json."""
+    task = rows[0]["task"]
+    answers = [row | {"response": "A", "correct": right} for row, right in zip(rows, correct, strict=True)]
+    write_jsonl(folder / model / (str(frames) if frames else "default") / task / "answers.jsonl", answers)
+    return {
+        "model": model,
+        "frames": frames,
+        "task": task,
+        "score": 100 * sum(correct) / len(correct),
+        "n": len(correct),
+        "metric": metric,
+        "accuracy": {"value": 100 * sum(correct) / len(correct), "low": 0.0, "high": 100.0, "n": len(correct)},
+        "empty_responses": 0,
+        "unreadable": 0,
+        "prompts": "feedbeef",
+        "generation": {"max_new_tokens": 16},
+    }
+
+
+def write_needle(folder: Path, reach: dict[str, int], frames: Sequence[int] = (8, 16, 32, 64), seed: int = 0) -> Path:
+    """A needle output folder: each model of `reach` finds nearly everything up to that many frames, and ever less beyond."""
+    rng = random.Random(seed)
+    models = {}
+    for label, end in reach.items():
+        cells = []
+        for count in frames:
+            for depth in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+                chance = 0.97 if count <= end else 0.97 * end / count
+                right = [sum(rng.random() < share for _ in range(5)) / 5 for share in (chance, 0.8 * chance)]
+                cells.append(
+                    {"frames": count, "depth": depth, "teacher_forced": right[0], "generated": right[1], "n": 5}
+                )
+        means = {
+            f"mean_{kind}": sum(cell[kind] for cell in cells) / len(cells) for kind in ("teacher_forced", "generated")
+        }
+        models[label] = {"checkpoint": f"runs/{label}/model", "digest": label, "cells": cells, **means}
+    write_json(folder / "results.json", {"models": models, "fps": 1.0, "needles": "needles", "dtype": "float32"})
+    return folder
+
+
+@pytest.fixture(name="write_answers", scope="session")
+def _write_answers() -> Callable[..., Path]:
+    return write_answers
+
+
+@pytest.fixture(name="write_evaluation", scope="session")
+def _write_evaluation() -> Callable[..., Path]:
+    return write_evaluation
+
+
+@pytest.fixture(name="write_needle", scope="session")
+def _write_needle() -> Callable[..., Path]:
+    return write_needle
+
+
+@pytest.fixture(scope="session")
+def needle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_needle(tmp_path_factory.mktemp("needle"), {"base": 16, "tpo": 32})
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models with several numbers of frames."""
+    return write_evaluation(tmp_path_factory.mktemp("swept"), {"base": 0.6, "tpo": 0.7}, 100, sweep=(12, 24, 48, 96))
 
 
 @pytest.fixture(scope="session")

@@ -36,10 +36,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def address(
-    curation: Path, trainings: dict[str, Path], evaluation: Path, tmp_path_factory: pytest.TempPathFactory
+    curation: Path,
+    trainings: dict[str, Path],
+    evaluation: Path,
+    swept: Path,
+    needle: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
     output = tmp_path_factory.mktemp("page") / "report.html"
-    return write_report(output, curation, trainings, evaluation).as_uri()
+    evaluations = {"run": evaluation, "swept": swept}
+    return write_report(output, curation, trainings, evaluations, needles={"needle": needle}).as_uri()
 
 
 def show(browser: Any, address: str, width: int, scheme: str = "light") -> None:

@@ -71,6 +71,28 @@ def test_a_shared_range_and_a_reference_level_widen_the_axis() -> None:
     assert float(level.get("y1", "")) == HEIGHT - BOTTOM
 
 
+def test_doublings_are_equally_far_apart_and_points_have_their_intervals() -> None:
+    axis = charts.Axis("frames", "the number of frames", "{} frames", (16, 32, 64))
+    curve = Curve("tpo", [(16, 50.0), (32, 60.0), (64, 70.0)], 1, [(40.0, 60.0), (50.0, 70.0), (60.0, 80.0)])
+    svg = charts.line_chart("Accuracy", [curve], "%", axis=axis)
+    (line,) = drawn(svg, "polyline")
+    across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    assert [x for x, _ in corners(line)] == [LEFT, LEFT + across / 2, LEFT + across]
+    ends = [[float(item.get(name, "")) for name in ("y1", "y2")] for item in drawn(svg, "line", "interval")]
+    assert ends[0] == [TOP + down, TOP + down / 2]  # 40 to 60 on a scale of 40 to 80
+    assert len(drawn(svg, "circle")) == len(ends) == 3
+    assert {"16", "32", "64", "frames"} <= {item.text for item in drawn(svg, "text")}
+    assert drawn(svg, "title")[0].text == "Accuracy (%) over the number of frames"
+    assert drawn(svg, "desc")[0].text == "tpo: 50 at 16 frames, 70 at 64 frames."
+
+
+def test_intervals_of_several_curves_stay_apart() -> None:
+    axis = charts.Axis(marks=(8, 16))
+    curves = [Curve(name, [(8, 1.0), (16, 2.0)], at, [(0.5, 1.5), (1.5, 2.5)]) for at, name in enumerate("abc")]
+    xs = {item.get("x1") for item in drawn(charts.line_chart("t", curves, "%", axis=axis), "line", "interval")}
+    assert len(xs) == 6
+
+
 def test_labels_at_the_ends_of_lines_do_not_overlap() -> None:
     placed = charts.spread_labels([100.0, 101.0, 20.0, 199.0], 10, 200, gap=13)
     assert placed == [100, 113, 20, 199]

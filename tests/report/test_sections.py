@@ -73,7 +73,7 @@ def test_an_unfinished_run_is_said_to_be_one(tmp_path: Path) -> None:
     write_json(tmp_path / "history.json", [{"step": 1, "loss": 0.7}])
     run = training.load("tpo", tmp_path)
     assert "Not finished (no completion marker): tpo." in training.section([run], {"tpo": 1})
-    assert cells(str(runs.section(None, [run], None)), "finished") == ["no"]
+    assert cells(str(runs.section(None, [run], [], [])), "finished") == ["no"]
 
 
 def test_a_history_without_losses_is_an_error(tmp_path: Path) -> None:
@@ -97,6 +97,6 @@ def test_secrets_are_hidden_and_names_of_variables_are_not() -> None:
 
 def test_settings_of_runs_stand_side_by_side(trainings: dict[str, Path]) -> None:
     loaded = [training.load(label, path) for label, path in trainings.items()]
-    html = str(runs.section(None, loaded, None))
+    html = str(runs.section(None, loaded, [], []))
     assert cells(html, "weight of the preference loss") == ["0", "1"]
     assert cells(html, "frames") == ["1 a second, at most 24"] * 2

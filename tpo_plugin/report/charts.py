@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from tpo_plugin.report.markup import Markup, join, tag
 
 WIDTH, HEIGHT = 360, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 66, 10, 34  # margins of a curve chart: axis numbers, line labels, air, step numbers
+LEFT, RIGHT, TOP, BOTTOM = 46, 80, 10, 34  # margins of a curve chart: axis numbers, line labels, air, step numbers
+SPREAD = 5  # pixels between the intervals of several curves at one x
 LABEL_GAP = 13  # pixels between the labels at the ends of the lines
 DASHES = ("none", "7 3", "2 3", "9 3 2 3")  # the second way, beside colour, to tell lines apart
 Place = Callable[[float, float], tuple[float, float]]  # from data to the picture
@@ -19,11 +20,25 @@ COLOURS = 6  # colour classes s0 ... s5 of the style sheet; s0 is neutral, for w
 
 @dataclass(frozen=True)
 class Curve:
-    """A named line through (x, y) points; y may be NaN where nothing was measured. `colour` is an index of a series class."""
+    """A named line through (x, y) points; y may be NaN where nothing was measured. `colour` is an index of a series class.
+
+    `bounds` are the ends of each point's interval; points that have them get a mark of their own.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
     colour: int = 0
+    bounds: Sequence[tuple[float, float]] = ()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What lies across: its name below the axis, in the title and at a point; `marks` to show, on a scale where doublings are equal."""
+
+    name: str = "step"
+    title: str = "training steps"
+    point: str = "step {}"
+    marks: Sequence[float] = ()
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -54,6 +69,7 @@ def trailing_mean(values: Sequence[float], width: int) -> list[float]:
 def y_range(curves: Sequence[Curve]) -> tuple[float, float]:
     """Smallest and largest measured y of the curves."""
     values = [y for curve in curves for _, y in curve.points if not math.isnan(y)]
+    values += [end for curve in curves for bounds in curve.bounds for end in bounds]
     return min(values), max(values)
 
 
@@ -63,8 +79,9 @@ def line_chart(
     unit: str,
     limits: tuple[float, float] | None = None,
     reference: float | None = None,
+    axis: Axis = Axis(),
 ) -> Markup:
-    """Curves over training steps. With 20 points or more a thin line shows each point and a thick one the trailing mean.
+    """Curves over training steps, or over `axis`. With 20 points or more a thin line shows each point and a thick one the trailing mean.
 
     `limits` sets the y range (for charts that are compared with each other), `reference` draws a dashed level line.
     """
@@ -72,12 +89,13 @@ def line_chart(
     if reference is not None:
         low, high = min(low, reference), max(high, reference)
     y_ticks = ticks(low, high)
-    x_ticks = ticks(min(curve.points[0][0] for curve in curves), max(curve.points[-1][0] for curve in curves), 4)
-    x_low, x_high = x_ticks[0], max(curve.points[-1][0] for curve in curves)
+    first, x_high = min(curve.points[0][0] for curve in curves), max(curve.points[-1][0] for curve in curves)
+    x_ticks = list(axis.marks) or ticks(first, x_high, 4)
+    x_low = x_ticks[0]
     across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
     def place(x: float, y: float) -> tuple[float, float]:
-        share_x = (x - x_low) / (x_high - x_low or 1)
+        share_x = math.log(x / x_low) / math.log(x_high / x_low) if axis.marks else (x - x_low) / (x_high - x_low or 1)
         return round(LEFT + share_x * across, 2), round(
             TOP + (1 - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])) * down, 2
         )
@@ -89,20 +107,21 @@ def line_chart(
         drawn.append(tag("text", number(tick), x=LEFT - 6, y=y + 4, text_anchor="end"))
     for tick in (tick for tick in x_ticks if tick <= x_high):
         drawn.append(tag("text", number(tick), x=place(tick, low)[0], y=HEIGHT - BOTTOM + 16, text_anchor="middle"))
-    drawn.append(tag("text", "step", x=LEFT + across / 2, y=HEIGHT - 4, text_anchor="middle", class_="axis"))
+    drawn.append(tag("text", axis.name, x=LEFT + across / 2, y=HEIGHT - 4, text_anchor="middle", class_="axis"))
     if reference is not None:
         y = place(x_low, reference)[1]
         drawn.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="reference"))
     ends = []
     for at, curve in enumerate(curves):
-        lines, end = _curve(curve, place, DASHES[at % len(DASHES)])
+        aside = SPREAD * (at - (len(curves) - 1) / 2) if curve.bounds else 0.0
+        lines, end = _curve(curve, _beside(place, aside), DASHES[at % len(DASHES)])
         drawn.append(lines)
         ends.append(end)
     for curve, y in zip(curves, spread_labels(ends, TOP + 4, HEIGHT - BOTTOM + 4)):
         name = curve.name if len(curve.name) <= 10 else curve.name[:9] + "\u2026"
         drawn.append(tag("text", name, x=WIDTH - RIGHT + 6, y=y + 4, class_=f"end {series(curve.colour)}"))
     return tag(
-        "svg", tag("title", f"{title} ({unit}) over training steps"), tag("desc", describe(curves)), drawn,
+        "svg", tag("title", f"{title} ({unit}) over {axis.title}"), tag("desc", describe(curves, axis)), drawn,
         viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="curves",
     )  # fmt: skip
 
@@ -116,7 +135,21 @@ def _curve(curve: Curve, place: Place, dash: str) -> tuple[Markup, float]:
         lines.append(_polylines(curve.points, place, class_=f"raw {classes}"))
         shown = [(x, y) for (x, _), y in zip(curve.points, trailing_mean([y for _, y in curve.points], width))]
     lines.append(_polylines(shown, place, class_=f"line {classes}", stroke_dasharray=dash))
+    for point, (low, high) in zip(curve.points, curve.bounds):
+        (x, y), bottom, top = place(*point), place(point[0], low)[1], place(point[0], high)[1]
+        lines.append(tag("line", x1=x, x2=x, y1=bottom, y2=top, class_=f"interval {classes}"))
+        lines.append(tag("circle", cx=x, cy=y, r=3, class_=f"point clear {classes}"))
     return join(lines), place(*[point for point in shown if not math.isnan(point[1])][-1])[1]
+
+
+def _beside(place: Place, pixels: float) -> Place:
+    """The same places, moved to the right: intervals of several curves at one x stay apart."""
+
+    def moved(x: float, y: float) -> tuple[float, float]:
+        across, down = place(x, y)
+        return round(across + pixels, 2), down
+
+    return moved
 
 
 def _polylines(points: Sequence[tuple[float, float]], place: Place, **attributes: str) -> Markup:
@@ -144,15 +177,14 @@ def spread_labels(wanted: Sequence[float], low: float, high: float, gap: float =
     return placed
 
 
-def describe(curves: Sequence[Curve]) -> str:
+def describe(curves: Sequence[Curve], axis: Axis = Axis()) -> str:
     """The curves in words: first and last value of each."""
     sentences = []
     for curve in curves:
         measured = [point for point in curve.points if not math.isnan(point[1])]
         (first_x, first_y), (last_x, last_y) = measured[0], measured[-1]
-        sentences.append(
-            f"{curve.name}: {number(first_y, 3)} at step {number(first_x)}, {number(last_y, 3)} at step {number(last_x)}."
-        )
+        first, last = (axis.point.format(number(x)) for x in (first_x, last_x))
+        sentences.append(f"{curve.name}: {number(first_y, 3)} at {first}, {number(last_y, 3)} at {last}.")
     return " ".join(sentences)
 
 

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
-from tpo_plugin.errors import TPOError
-from tpo_plugin.evaluation.bootstrap import Interval, accuracy, difference
-from tpo_plugin.report import sources
+from tpo_plugin.evaluation.bootstrap import Interval, intervals
+from tpo_plugin.integrations.lmms_eval_tasks import base_task
+from tpo_plugin.report.answers import Cell, Model, Question, asked
+from tpo_plugin.report.mcnemar import Discordance, discordance
 
-COMMAND = "tpo evaluate"
 DURATIONS = ("short", "medium", "long")
 FEWEST_VIDEOS = 10  # below this a resampling interval says more about the videos than about the models
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What `tpo evaluate` left in its output folder: the answers of each model, row by row to the same questions."""
+class Comparison:
+    """Models on the questions that all of them answered, row by row; `left_out` are sentences on what was not compared, and why."""
 
-    recipe: dict[str, Any] | None
-    results: dict[str, Any]
-    answers: dict[str, list[dict[str, Any]]]
+    questions: list[Question]
+    correct: dict[str, list[int]]
+    left_out: list[str]
 
     @property
     def models(self) -> list[str]:
-        return list(self.answers)
-
-    @property
-    def questions(self) -> list[dict[str, Any]]:
-        return self.answers[self.models[0]]
+        return list(self.correct)
 
     @property
     def videos(self) -> int:
@@ -38,9 +32,9 @@ class Evaluation:
         return len(set(map(video_of, self.questions)))
 
 
-def video_of(question: dict[str, Any]) -> tuple[str, str]:
-    """The benchmark and the video that a question is about; without a named video it stands for itself."""
-    return str(question["task"]), str(question.get("video") or question["id"])
+def video_of(question: Question) -> tuple[str, str]:
+    """The benchmark and the video that a question is about, the same for the variants of a benchmark."""
+    return base_task(question.task), question.video
 
 
 @dataclass(frozen=True)
@@ -54,11 +48,12 @@ class Slice:
 
 @dataclass(frozen=True)
 class Score:
-    """One model on one slice; `gain` is its paired difference from the first model (None: it is the first)."""
+    """One model on one slice; `gain` and `changed` are its paired difference from the reference (None: it is that itself)."""
 
     model: str
     accuracy: Interval
     gain: Interval | None
+    changed: Discordance | None
     videos: int
 
     @property
@@ -73,92 +68,106 @@ class Score:
         return "lower" if self.gain.high < 0 else "no difference shown"
 
 
-def load(path: Path) -> Evaluation:
-    """Read an evaluation output folder; TPOError names the file that is missing, unreadable or incomplete."""
-    run = sources.folder(path, "evaluation", COMMAND)
-    results = sources.read_json(run / "results.json", dict, COMMAND)
-    models = results.get("models")
-    if not isinstance(models, dict) or not models:
-        raise TPOError(f"{run / 'results.json'} names no models; run `{COMMAND}` again")
-    for label, model in models.items():
-        if not all({"score", "n", "metric"} <= scored.keys() for scored in model.get("tasks", {}).values()):
-            raise TPOError(
-                f"{run / 'results.json'}: {label} has a task without score, n or metric; run `{COMMAND}` again"
-            )
-    answers = {label: _answers(run / label / "answers.jsonl", models[label]) for label in models}
-    first, *others = answers
-    order = list(answers[first])
-    for label in others:
-        if answers[label].keys() != answers[first].keys():
-            raise TPOError(
-                f"{run / label / 'answers.jsonl'} does not answer the same questions as {first}: "
-                f"{len(answers[first].keys() - answers[label].keys())} missing, "
-                f"{len(answers[label].keys() - answers[first].keys())} others; run `{COMMAND}` for both models again"
-            )
-    aligned = {label: [rows[key] for key in order] for label, rows in answers.items()}
-    return Evaluation(sources.read_recipe(run), results, aligned)
+def match(models: Sequence[Model]) -> Comparison:
+    """The questions that every model answered, in the first one's order, with each model's own number of frames."""
+    questions: list[Question] = []
+    correct: dict[str, list[int]] = {model.label: [] for model in models}
+    left_out: list[str] = []
+    for task in asked(models):
+        cells = {model.label: place[1] for model in models if (place := model.cell(task))}
+        if absent := [label for label in correct if label not in cells]:
+            left_out.append(f"{task}: not compared, for {named(absent)} did not run it.")
+            continue
+        common = shared(cells)
+        left_out += _left_out(task, cells, common)
+        questions += [replace(question, task=task) for question in common]
+        for label, cell in cells.items():
+            correct[label] += [cell.answers[question] for question in common]
+    return Comparison(questions, correct, left_out)
 
 
-def _answers(path: Path, model: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The answers of one model by task and question; as many as its results say."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for line, answer in enumerate(sources.read_rows(path, COMMAND), 1):
-        if "task" not in answer or "id" not in answer or answer.get("correct") not in (0, 1):
-            raise TPOError(f"{path}, record {line}: needs `task`, `id` and `correct` (0 or 1); run `{COMMAND}` again")
-        key = (str(answer["task"]), str(answer["id"]))
-        if key in rows:
-            raise TPOError(
-                f"{path}, record {line}: question {key[1]} of {key[0]} is answered twice; run `{COMMAND}` again"
-            )
-        rows[key] = answer
-    if not rows:
-        raise TPOError(f"{path} holds no answers; run `{COMMAND}` again")
-    for task, scored in model.get("tasks", {}).items():
-        found = sum(name == task for name, _ in rows)
-        if found != scored["n"]:
-            raise TPOError(
-                f"{path} holds {found} answers to {task}, results.json counts {scored['n']}; run `{COMMAND}` again"
-            )
-    return rows
+def shared(cells: dict[str, Cell]) -> list[Question]:
+    """The questions that all cells answer, in the first one's order; of other wording in one of them is another question."""
+    first, *others = cells.values()
+    wordings = [{question: question.text for question in cell.answers} for cell in cells.values()]
+    return [
+        question
+        for question in first.answers
+        if all(question in cell.answers for cell in others)
+        and len({words[question] for words in wordings} - {""}) <= 1
+    ]  # fmt: skip
 
 
-def slices(questions: Sequence[dict[str, Any]]) -> Iterator[Slice]:
-    """All questions; then by task, duration, kind, kind and duration, and category within its task, as far as they are known."""
+def _left_out(task: str, cells: dict[str, Cell], common: Sequence[Question]) -> Iterator[str]:
+    """What of a benchmark that all models ran is not compared, in words."""
+    ids = {label: {question.id for question in cell.answers} for label, cell in cells.items()}
+    every = set().union(*ids.values())
+    if len(common) == len(every):
+        return
+    differing = len(set.intersection(*ids.values())) - len(common)
+    why = [f"{label} lacks {len(every - known):,}" for label, known in ids.items() if every - known]
+    why += [f"{differing:,} differ in wording, video or right answer between the models"] if differing else []
+    yield f"{task}: {len(common):,} of {len(every):,} questions are compared; {named(why)}."
+
+
+def named(items: Sequence[str], most: int = 6) -> str:
+    """The items as a list in words, cut after some."""
+    shown = [*items[:most], f"{len(items) - most} more"] if len(items) > most else list(items)
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+
+
+def slices(questions: Sequence[Question]) -> Iterator[Slice]:
+    """All questions; then by benchmark, duration, temporal category, kind, kind and duration, and all categories of each benchmark."""
     yield Slice("All questions", "all", tuple(range(len(questions))))
-    yield from _split("Benchmark", [str(item["task"]) for item in questions])
-    lengths = [item.get("duration") for item in questions]
+    yield from _split("Benchmark", [[question.task] for question in questions])
+    lengths = [[_length(question.duration)] if question.duration else [] for question in questions]
     yield from _split("Video length", lengths, DURATIONS)
-    kinds = [item.get("kind") for item in questions]
+    categories = [[f"{question.task}: {name}" for name in question.categories] for question in questions]
+    temporal = [[name for name in names if "temporal" in name.lower()] for names in categories]
+    yield from _split("Temporal questions", temporal)
+    kinds = [[question.kind] if question.kind else [] for question in questions]
     yield from _split("Kind of question", kinds)
-    both = [f"{kind}, {length}" if kind and length else None for kind, length in zip(kinds, lengths)]
+    both = [[f"{kind}, {name}" for kind in one for name in length] for one, length in zip(kinds, lengths)]
     yield from _split(
         "Kind and video length", both, [f"{kind}, {length}" for kind in _seen(kinds) for length in DURATIONS]
     )
-    categories = [f"{item['task']}: {item['category']}" if item.get("category") else None for item in questions]
     yield from _split("Category", categories)
 
 
-def _seen(labels: Sequence[str | None]) -> list[str]:
-    return sorted({label for label in labels if label})
+def _length(duration: str) -> str:
+    """A duration's name; LongVideoBench has its groups' upper ends, in seconds."""
+    return f"up to {int(duration):>4} s" if duration.isdigit() else duration
 
 
-def _split(group: str, labels: Sequence[str | None], order: Sequence[str] = ()) -> Iterator[Slice]:
-    seen = _seen(labels)
-    for name in [*(name for name in order if name in seen), *(name for name in seen if name not in order)]:
-        yield Slice(group, name, tuple(at for at, label in enumerate(labels) if label == name))
+def _seen(labels: Sequence[Sequence[str]]) -> list[str]:
+    return sorted({label for names in labels for label in names})
 
 
-def compare(evaluation: Evaluation, part: Slice, seed: int = 0) -> list[Score]:
-    """Each model on a slice, and its difference from the first model; whole videos are resampled."""
-    videos = [video_of(evaluation.questions[at]) for at in part.rows]
-    correct = {model: [rows[at]["correct"] for at in part.rows] for model, rows in evaluation.answers.items()}
-    first = evaluation.models[0]
+def _split(group: str, labels: Sequence[Sequence[str]], order: Sequence[str] = ()) -> Iterator[Slice]:
+    rows: dict[str, list[int]] = {}
+    for at, names in enumerate(labels):
+        for name in names:
+            rows.setdefault(name, []).append(at)
+    for name in [*(name for name in order if name in rows), *(name for name in sorted(rows) if name not in order)]:
+        yield Slice(group, name, tuple(rows[name]))
+
+
+def compare(comparison: Comparison, part: Slice, reference: str | None = None, seed: int = 0) -> list[Score]:
+    """Each model on a slice, and its difference from the reference (default: the first model); whole videos are resampled."""
+    reference = reference or comparison.models[0]
+    videos = [video_of(comparison.questions[at]) for at in part.rows]
+    correct = {model: [rows[at] for at in part.rows] for model, rows in comparison.correct.items()}
+    others = [model for model in correct if model != reference]
+    gains = [[after - before for before, after in zip(correct[reference], correct[model])] for model in others]
+    found = intervals([*correct.values(), *gains], videos, seed)
+    accuracies, gained = dict(zip(correct, found)), dict(zip(others, found[len(correct) :]))
     return [
         Score(
             model,
-            accuracy(correct[model], videos, seed),
-            None if model == first else difference(correct[first], correct[model], videos, seed),
+            accuracies[model],
+            gained.get(model),
+            None if model == reference else discordance(correct[reference], correct[model]),
             len(set(videos)),
         )
-        for model in evaluation.models
+        for model in correct
     ]

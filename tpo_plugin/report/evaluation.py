@@ -1,4 +1,4 @@
-"""The benchmark table: models by tasks, durations, kinds and categories, with intervals and paired differences."""
+"""The benchmark tables: models by benchmarks, durations, kinds and categories, with intervals and paired tests."""
 
 from __future__ import annotations
 
@@ -6,89 +6,70 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tpo_plugin.evaluation.bootstrap import Interval
 from tpo_plugin.report import charts
-from tpo_plugin.report.comparison import Evaluation, Score, Slice, compare, slices
+from tpo_plugin.report.answers import Cell, Model
+from tpo_plugin.report.comparison import Comparison, Score, Slice, compare, slices
 from tpo_plugin.report.markup import Markup, details, join, row, table, tag
+from tpo_plugin.report.mcnemar import holm
+
+Compared = Sequence[tuple[Slice, list[Score]]]
+FEW_MODELS = 6  # so many still leave a table by kinds of questions readable
+KINDS = ("Kind of question", "Kind and video length")
+MOST_OPEN = 12  # rows of a table that is shown without being asked for
+ACCURACY = (
+    "Accuracy is the share of right answers, every question counting once. Intervals are 95 % bootstrap intervals that resample whole videos. "
+    "Where every answer agrees an interval has no width, which is a limit of the method, not certainty."
+)
+PAIRED = (
+    "Differences are paired, question by question. Gained and lost are the questions that only this model, or only the first one, answers "
+    "rightly; p is McNemar\u2019s exact test of their numbers, in brackets with Holm\u2019s adjustment for all comparisons of the table. The "
+    "test takes questions as independent; where several share a video the interval is the safer guide. The reading follows the interval, which "
+    "is not adjusted: one in 20 comparisons of equal models would exclude 0. In a long table look for rows whose adjusted p is small too. All "
+    "of this holds for one trained model each: how much another training seed would change is not in it."
+)
 
 
-def findings(evaluation: Evaluation) -> list[Markup]:
-    """The overall result of each pair of models, one sentence each."""
-    everything = next(slices(evaluation.questions))
-    scores = {score.model: score for score in compare(evaluation, everything)}
-    first, *others = evaluation.models
-    sentences = [_finding(scores[model], scores[first]) for model in others]
-    for at, model in enumerate(others):
-        for other in others[at + 1 :]:
-            # The same comparison with `model` in the place of the first.
-            pair = Evaluation(None, {}, {model: evaluation.answers[model], other: evaluation.answers[other]})
-            reference, score = compare(pair, everything)
-            sentences.append(_finding(score, reference))
-    return sentences
-
-
-def _finding(score: Score, reference: Score) -> Markup:
-    """The conclusion first, then the numbers it stands on."""
-    gain = score.gain
-    assert gain is not None
-    both = (tag("bdi", score.model), " and ", tag("bdi", reference.model))
-    conclusion = {
-        "higher": join(tag("bdi", score.model), " scores higher than ", tag("bdi", reference.model)),
-        "lower": join(tag("bdi", score.model), " scores lower than ", tag("bdi", reference.model)),
-        "no difference shown": join("No difference shown between ", both),
-    }.get(score.reading, join(f"Too few videos ({score.videos}) to compare ", both))
-    zero = "excludes" if gain.low > 0 or gain.high < 0 else "includes"
+def section(comparison: Comparison, colours: dict[str, int]) -> Markup:
+    """The tables of all slices, what their numbers mean, and what was left out."""
+    left_out = tag("ul", [tag("li", sentence) for sentence in comparison.left_out], class_="absent")
+    if not comparison.questions:
+        return left_out
+    compared = [(part, compare(comparison, part)) for part in slices(comparison.questions)]
+    folded = {"Category"} if len(comparison.models) <= FEW_MODELS else {"Category", *KINDS}
+    main = [entry for entry in compared if entry[0].group not in folded]
+    categories = [entry for entry in compared if entry[0].group in folded]
+    first = comparison.models[0]
+    alone = "Accuracy" if len(comparison.models) == 1 else None
     return join(
-        tag("strong", conclusion),
-        f": {points(score.accuracy.value)} % against {points(reference.accuracy.value)} % right, {signed(gain.value)} points; "
-        f"the 95 % interval, {signed(gain.low)} to {signed(gain.high)}, {zero} 0.",
-    )
-
-
-def section(evaluation: Evaluation, colours: dict[str, int]) -> Markup:
-    """The table of all slices, what its numbers mean, and the scores in the harness's own words."""
-    compared = [(part, compare(evaluation, part)) for part in slices(evaluation.questions)]
-    main = [entry for entry in compared if entry[0].group != "Category"]
-    categories = [entry for entry in compared if entry[0].group == "Category"]
-    first, others = evaluation.models[0], len(evaluation.models) - 1
-    made = len(compared) * others
-    chance = (
-        f" The tables make {made} comparisons: some {made / 20:.0f} of them would exclude 0 by chance alone if no model differed."
-        if made >= 10
-        else ""
-    )
-    return join(
-        _table(f"Accuracy, and difference from {first} in percentage points", main, colours),
+        left_out if comparison.left_out else None,
+        _table(alone or f"Accuracy, and difference from {first} in percentage points", main, colours),
         details(f"By category ({len(categories)})", _table("By category of question", categories, colours))
         if categories
         else None,
-        tag(
-            "p",
-            "Accuracy is the share of right answers, every question counting once. Intervals are 95 % bootstrap intervals that resample whole "
-            f"videos; differences are paired, question by question. They hold for one trained model each: how much another training seed would "
-            f"change is not in them.{chance} Where every answer agrees an interval has no width, which is a limit of the method, not "
-            "certainty.",
-            class_="note",
-        ),
-        tag("h3", "As lmms-eval reports it"),
-        harness(evaluation),
+        tag("p", ACCURACY, class_="note"),
+        tag("p", PAIRED, class_="note") if alone is None else None,
     )
 
 
-def _table(caption: str, compared: Sequence[tuple[Slice, list[Score]]], colours: dict[str, int]) -> Markup:
+def _table(caption: str, compared: Compared, colours: dict[str, int]) -> Markup:
     scale = _scale(compared)
+    adjusted = iter(holm([score.changed.p for _, scores in compared for score in scores if score.changed]))
+    columns = ["Questions", "n", "Model", "Accuracy, %"]
+    if scale:
+        columns += [
+            "Difference, points", charts.interval_axis(scale), "Gained : lost", "p (adjusted)", "Reading"
+        ]  # fmt: skip
     bodies = []
     group = ""
     for part, scores in compared:
         if part.group != group and part.group != "All questions":
-            bodies.append(tag("tbody", tag("tr", tag("th", part.group, colspan=7, scope="rowgroup")), class_="group"))
+            heading = tag("th", part.group, colspan=len(columns), scope="rowgroup")
+            bodies.append(tag("tbody", tag("tr", heading), class_="group"))
         group = part.group
-        bodies.append(tag("tbody", _rows(part, scores, scale, colours)))
-    columns = [
-        "Questions", "n", "Model", "Accuracy, %", "Difference, points", charts.interval_axis(scale) if scale else "", "Reading",
-    ]  # fmt: skip
+        bodies.append(tag("tbody", _rows(part, scores, scale, colours, adjusted)))
     return table(caption, columns, bodies, numeric=(1,), class_="benchmark")
 
 
-def _scale(compared: Sequence[tuple[Slice, list[Score]]]) -> charts.Scale | None:
+def _scale(compared: Compared) -> charts.Scale | None:
     """A common scale in percentage points for all intervals of a table; None without a second model."""
     gains = [score.gain for _, scores in compared for score in scores if score.gain]
     if not gains:
@@ -100,57 +81,75 @@ def _scale(compared: Sequence[tuple[Slice, list[Score]]]) -> charts.Scale | None
 
 
 def _rows(
-    part: Slice, scores: Sequence[Score], scale: charts.Scale | None, colours: dict[str, int]
+    part: Slice, scores: Sequence[Score], scale: charts.Scale | None, colours: dict[str, int], adjusted: Iterator[float]
 ) -> Iterator[Markup]:
     for at, score in enumerate(scores):
-        colour = colours[score.model]
         heads = (
             tag("th", tag("bdi", part.name), scope="row", rowspan=len(scores)),
             tag("td", f"{len(part.rows):,}", rowspan=len(scores), class_="number"),
         )
-        gain, mark = score.gain, None
-        if scale and not gain:
-            mark = charts.zero_mark(scale)
-        elif scale and gain:
-            mark = charts.interval_mark(scale, 100 * gain.value, 100 * gain.low, 100 * gain.high, colour)
         yield tag(
             "tr",
             heads if at == 0 else None,
-            tag("td", swatch(colour), score.model),
+            tag("td", swatch(colours[score.model]), score.model),
             tag("td", tag("strong", points(score.accuracy.value)), " ", bounds(points, score.accuracy)),
-            tag("td", join(tag("strong", signed(gain.value)), " ", bounds(signed, gain)) if gain else "\u2013"),
-            tag("td", mark),
-            tag("td", score.reading, class_="reading " + score.reading.partition(" ")[0]),
+            _difference(score, scale, colours[score.model], adjusted) if scale else None,
         )
 
 
-def harness(evaluation: Evaluation) -> Markup:
-    """Score, metric and number of questions of each task and model, as lmms-eval computed them."""
+def _difference(score: Score, scale: charts.Scale, colour: int, adjusted: Iterator[float]) -> Markup:
+    """The cells that compare a model with the first one; dashes for that itself."""
+    gain, changed = score.gain, score.changed
+    reading = tag("td", score.reading, class_="reading " + score.reading.partition(" ")[0])
+    if gain is None or changed is None:
+        dash = tag("td", "\u2013")
+        return join(dash, tag("td", charts.zero_mark(scale)), dash, dash, reading)
+    mark = charts.interval_mark(scale, 100 * gain.value, 100 * gain.low, 100 * gain.high, colour)
+    return join(
+        tag("td", tag("strong", signed(gain.value)), " ", bounds(signed, gain)),
+        tag("td", mark),
+        tag("td", f"{changed.gained:,} : {changed.lost:,}"),
+        tag("td", probability(changed.p), " ", tag("small", f"({probability(next(adjusted))})")),
+        reading,
+    )
+
+
+def harness(models: Sequence[Model]) -> Markup:
+    """Score, metric and number of questions of each cell, as lmms-eval computed them."""
     rows = [
         row(
-            task,
-            scored["metric"],
-            model,
-            scored["n"],
-            scored.get("empty_responses", "\u2013"),
-            charts.number(scored["score"], 5),
-            numeric=(3, 4, 5),
+            cell.task,
+            metric,
+            model.label,
+            "\u2013" if cell.frames is None else cell.frames,
+            n,
+            cell.result.get("empty_responses", "\u2013"),
+            cell.result.get("unreadable", "\u2013"),
+            charts.number(score, 5),
+            numeric=range(3, 8),
         )
-        for model, entry in evaluation.results["models"].items()
-        for task, scored in sorted(entry.get("tasks", {}).items())
+        for model in models
+        for _, cell in model.cells
+        for metric, score, n in _metrics(cell)
     ]
-    note = (
-        "A benchmark\u2019s own metric may weigh categories instead of questions; then it differs from the table above."
-    )
-    return join(
-        table(
-            "Scores of the harness",
-            ["Benchmark", "Metric", "Model", "n", "Empty answers", "Score"],
-            tag("tbody", rows),
-            numeric=(3, 4, 5),
-        ),
+    note = "A benchmark\u2019s own metric may weigh categories instead of questions; then it differs from the tables above."
+    columns = ["Benchmark", "Metric", "Model", "Frames", "n", "Empty answers", "Unreadable videos", "Score"]
+    return details(
+        f"Scores of the harness ({len(rows)})",
+        table("Scores in percent, by lmms-eval\u2019s own metric", columns, tag("tbody", rows), numeric=range(3, 8)),
         tag("p", note, class_="note"),
+        open=len(rows) <= MOST_OPEN,
     )
+
+
+def _metrics(cell: Cell) -> Iterator[tuple[str, float, int]]:
+    """Name, percent and n of the cell's score, and of what it was scored by besides the categories of its questions."""
+    result = cell.result
+    yield result["metric"], result["score"], result["n"]
+    known = {name for question in cell.answers for name in (*question.categories, question.duration, question.kind)}
+    for name, found in result.get("categories", {}).items():
+        if name not in known:
+            yield f"{result['metric']}: {name}", found["value"], found["n"]
 
 
 def swatch(colour: int) -> Markup:
@@ -172,3 +171,10 @@ def signed(share: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     text = f"{100 * share:+.1f}".replace("-", "\u2212")
     return "0.0" if text[1:] == "0.0" else text
+
+
+def probability(p: float) -> str:
+    """A probability in two significant digits; very small ones only as such."""
+    if p < 0.001:
+        return "< 0.001"
+    return "1" if p > 0.995 else f"{p:.2g}"

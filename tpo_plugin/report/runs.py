@@ -8,29 +8,29 @@ from typing import Any
 import yaml
 
 from tpo_plugin import __version__
-from tpo_plugin.report.comparison import Evaluation
+from tpo_plugin.report.answers import Model, Results
 from tpo_plugin.report.curation import Curation
 from tpo_plugin.report.markup import Markup, definitions, details, join, row, table, tag
 from tpo_plugin.report.training import Run
+from tpo_plugin.report.words import NOTHING, say
 
-MISSING = "\u2013"
 
-
-def section(curation: Curation | None, runs: Sequence[Run], evaluation: Evaluation | None) -> Markup:
+def section(
+    curation: Curation | None, runs: Sequence[Run], evaluations: Sequence[Results], compared: Sequence[Model]
+) -> Markup:
     """Models, then the settings of curation, training and evaluation."""
     return join(
-        models(evaluation) if evaluation else None,
+        models(compared) if compared else None,
         _curation(curation) if curation else None,
         _training(runs) if runs else None,
-        _evaluation(evaluation) if evaluation else None,
+        [_evaluation(results, len(evaluations) > 1) for results in evaluations],
         tag("p", f"Page made by tpo-plugin {__version__}.", class_="note"),
     )
 
 
-def models(evaluation: Evaluation) -> Markup:
+def models(compared: Sequence[Model]) -> Markup:
     """Which checkpoint each label stands for."""
-    entries = evaluation.results["models"].items()
-    rows = [row(label, tag("code", entry.get("checkpoint", MISSING))) for label, entry in entries]
+    rows = [row(model.label, tag("code", model.checkpoint or NOTHING)) for model in compared]
     return table("Models compared; differences are from the first", ["Label", "Checkpoint"], tag("tbody", rows))
 
 
@@ -42,23 +42,10 @@ def look(recipe: dict[str, Any] | None, path: str) -> Any:
     return value
 
 
-def say(value: Any) -> Any:
-    """A recipe's value in words."""
-    if value is None:
-        return MISSING
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {say(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(str(say(item)) for item in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def frames(value: Any) -> str:
     """Frame options in words."""
     if not isinstance(value, dict) or "max" not in value:
-        return str(say(value))
+        return say(value)
     return f"{say(value.get('fps'))} a second, at most {say(value['max'])}"
 
 
@@ -75,7 +62,7 @@ def _curation(curation: Curation) -> Markup:
         ("frames", frames(recipe.get("frames"))),
         (
             "localized : comprehensive",
-            " : ".join(str(say(part)) for part in (look(recipe, "queries.ratio") or {}).values()) or MISSING,
+            " : ".join(say(part) for part in (look(recipe, "queries.ratio") or {}).values()) or NOTHING,
         ),
         ("rejected side", say(_perturbations(recipe))),
         ("filters", say(look(recipe, "filters.use"))),
@@ -117,19 +104,19 @@ def _training(runs: Sequence[Run]) -> Markup:
     return join(tag("h3", "Training"), shown, recipes)
 
 
-def _evaluation(evaluation: Evaluation) -> Markup:
-    results = evaluation.results
+def _evaluation(results: Results, several: bool) -> Markup:
+    name = f" {results.label}" if several else ""
     facts: list[tuple[str, Any]] = [
-        (name.replace("_", " "), frames(value) if name == "frames" else say(value))
-        for name, value in results.items()
-        if name not in ("models", "versions") and value not in (None, {}, [])
+        (key.replace("_", " "), frames(value) if key == "frames" else say(value))
+        for key, value in results.facts.items()
+        if key != "versions" and value not in (None, {}, [])
     ]
-    versions = results.get("versions")
+    versions = results.facts.get("versions")
     return join(
-        tag("h3", "Evaluation"),
+        tag("h3", f"Evaluation{name}"),
         definitions(facts, class_="facts"),
         tag("p", "Versions: ", say(versions), ".", class_="note") if versions else None,
-        _whole(evaluation.recipe, "evaluation") if evaluation.recipe else None,
+        _whole(results.recipe, f"evaluation{name}") if results.recipe else None,
     )
 
 
