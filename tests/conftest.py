@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import random
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from tpo_plugin.integrations.checkout import DEFINED, FILES, IMPORTED, LOOKED_UP
 from tpo_plugin.integrations.torchvision import repair
 
 repair()  # before any test module imports transformers
@@ -35,6 +38,44 @@ def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scenes = draw_scenes(random.Random(index), 8, 2.0)
         write_video(folder / f"video {index}.mp4", frames_at(scenes, [place / 4 for place in range(64)], 64), 4)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function that makes a small random checkpoint of a Hugging Face family and returns its folder."""
+    families = _beside("families")
+    return lambda family: families.build(family, tmp_path_factory.mktemp(family))
+
+
+@pytest.fixture(scope="session")
+def benchmark_files() -> ModuleType:
+    """benchmark_files.py: writes the benchmarks of the papers in their own schemas."""
+    return _beside("benchmark_files")
+
+
+@pytest.fixture
+def beside_longva(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout `LongVA` in the working directory, as far as it is looked at before anything runs; returns its training script."""
+    package = tmp_path / "LongVA" / "longva" / "longva"
+    for file in FILES:
+        (package / file).parent.mkdir(parents=True, exist_ok=True)
+        (package / file).write_text("")
+    defined = "\n".join(f"def {name}(): pass" for name in DEFINED)
+    script = package / "train" / "train_dpo.py"
+    script.write_text(
+        f"from longva.train.llava_trainer import {IMPORTED}\n{defined}\n"
+        f"def train(): return {', '.join(LOOKED_UP)}\nif __name__ == '__main__': train()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return script
+
+
+def _beside(name: str) -> ModuleType:
+    """The module of this name in this folder; tests are no package that could import it."""
+    spec = importlib.util.spec_from_file_location(f"tpo_tests_{name}", Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

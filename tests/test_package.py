@@ -24,7 +24,12 @@ def test_wheel_holds_code_and_data(tmp_path: Path) -> None:
         files = [path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()]
         assert files
         assert {f"tpo_plugin/{path.as_posix()}" for path in files} <= names
-    for needed in ("tiny/base/model.safetensors", "report/template.html", "curation/templates/judge.txt"):
+    for needed in (
+        "tiny/base/model.safetensors",
+        "report/template.html",
+        "report/published/tpo.yaml",
+        "curation/templates/judge.txt",
+    ):
         assert f"tpo_plugin/{needed}" in names
     assert not any(name.startswith(("tests/", "recipes/")) for name in names)
 

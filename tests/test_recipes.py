@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -12,47 +12,33 @@ from tpo_plugin import recipe
 from tpo_plugin.integrations.checkout import upstreams
 from tpo_plugin.integrations.llava_family.arguments import PRESETS, TemporalArguments
 from tpo_plugin.integrations.llava_family.traps import traps
-from tpo_plugin.options import BenchRecipe, CurateRecipe, EvaluateRecipe, TrainRecipe, UpstreamRecipe
+from tpo_plugin.options import (
+    AblateRecipe,
+    BenchRecipe,
+    CurateRecipe,
+    EvaluateRecipe,
+    NeedleRecipe,
+    TrainRecipe,
+    UpstreamRecipe,
+)
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))
 
 # The flags that the upstream scripts add to transformers', as far as the recipes use them (tests/upstream asks the scripts themselves).
-OF_THE_SCRIPT = {
-    *(
-        "model_name_or_path",
-        "version",
-        "vision_tower",
-        "mm_tunable_parts",
-        "mm_projector_type",
-        "mm_vision_select_layer",
-    ),
-    *(
-        "mm_use_im_start_end",
-        "mm_use_im_patch_token",
-        "mm_patch_merge_type",
-        "mm_resampler_type",
-        "mm_spatial_pool_mode",
-    ),
-    *(
-        "mm_spatial_pool_stride",
-        "mm_spatial_pool_out_channels",
-        "data_path",
-        "lazy_preprocess",
-        "video_fps",
-        "frames_upbound",
-    ),
-    *(
-        "image_aspect_ratio",
-        "image_grid_pinpoints",
-        "model_max_length",
-        "lora_enable",
-        "lora_r",
-        "lora_alpha",
-        "lora_dropout",
-    ),
-    *("group_by_modality_length", "attn_implementation", "dpo_alpha", "beta", "gamma"),
-}
+MODEL = ("model_name_or_path", "version", "attn_implementation", "model_max_length")
+VISION = (
+    "vision_tower",
+    "mm_vision_select_layer",
+    "mm_use_im_start_end",
+    "mm_use_im_patch_token",
+    "mm_patch_merge_type",
+)
+POOLING = ("mm_resampler_type", "mm_spatial_pool_mode", "mm_spatial_pool_stride", "mm_spatial_pool_out_channels")
+DATA = ("data_path", "lazy_preprocess", "video_fps", "frames_upbound", "image_aspect_ratio", "image_grid_pinpoints")
+LEARNS = ("mm_tunable_parts", "mm_projector_type", "lora_enable", "lora_r", "lora_alpha", "lora_dropout")
+RUN = ("group_by_modality_length", "dpo_alpha", "beta", "gamma")
+OF_THE_SCRIPT = {*MODEL, *VISION, *POOLING, *DATA, *LEARNS, *RUN}
 OLDER = {"warmup_ratio"}  # of transformers 4 alone
 
 
@@ -60,8 +46,12 @@ def kind_of(file: Path) -> type:
     keys = set(yaml.safe_load(file.read_text(encoding="utf-8")))
     if "flags" in keys:
         return UpstreamRecipe
+    if "evaluate" in keys:
+        return AblateRecipe
     if "size" in keys:
         return BenchRecipe
+    if "needles" in keys:
+        return NeedleRecipe
     return EvaluateRecipe if "models" in keys else TrainRecipe if "data" in keys else CurateRecipe
 
 
@@ -74,22 +64,36 @@ def name(file: Path) -> str:
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)
-def test_recipe_fits_its_command(file: Path) -> None:
+def test_recipe_fits_its_command(file: Path, beside_longva: Path) -> None:
     kind = kind_of(file)
     loaded = recipe.load(kind, file)
     assert recipe.parse(kind, recipe.to_plain(loaded)) == loaded, "a resolved recipe reads back as itself"
     if kind is CurateRecipe:
-        from tpo_plugin.curation.queries import check_options
+        from tpo_plugin.curation.checks import check
 
-        check_options(loaded.queries)
+        check(loaded)
+    if kind is AblateRecipe:
+        from tpo_plugin.ablation.plan import plan
+
+        names = ("videos", "benchmarks", "needles", "server", "shipped") if loaded.prepare else ()
+        assert plan(loaded, Path("out"), 0, dict.fromkeys(names, "http://some/where") | {"shipped": "a/b"})
+    if kind is NeedleRecipe:
+        from tpo_plugin.evaluation.needle.grid import check_grid
+
+        check_grid(loaded)
     if kind is TrainRecipe:
         from trl import DPOConfig
 
         assert set(loaded.arguments) <= {field.name for field in fields(DPOConfig)}
     if kind is EvaluateRecipe:
-        from tpo_plugin.evaluation.wrapper import model_arguments
+        from tpo_plugin.evaluation.run import check_recipe
+        from tpo_plugin.evaluation.wrapper import frame_counts, model_arguments
 
-        assert all(model_arguments(loaded, checkpoint)["pretrained"] for checkpoint in loaded.models.values())
+        check_recipe(replace(loaded, upstream=None))  # a checkout that is not here
+        for frames in frame_counts(loaded):
+            assert all(
+                model_arguments(loaded, path, frames)["max_frames_num"] == frames for path in loaded.models.values()
+            )
 
 
 @pytest.mark.parametrize("file", of_kind(UpstreamRecipe), ids=name)
@@ -106,12 +110,36 @@ def test_upstream_recipes_hold_the_papers_numbers(file: Path) -> None:
     loaded = recipe.load(UpstreamRecipe, file)
     flags, preset = loaded.flags, PRESETS[loaded.flags["tpo_preset"]]
     free = {"frames_upbound", *(("learning_rate",) if flags.get("lora_enable") else ())}
+    free |= {"dpo_alpha", "gamma"} if "SFT" in flags["output_dir"] else set()
     assert {key: flags[key] for key in preset if key not in free} == {
         key: preset[key] for key in preset if key not in free
     }
     assert loaded.processes * flags["per_device_train_batch_size"] * flags["gradient_accumulation_steps"] == 64
     assert flags["mm_tunable_parts"] == "mm_mlp_adapter,mm_language_model"
     assert flags["tpo"] is True
+
+
+@pytest.mark.parametrize(
+    ("baseline", "curation", "objective"),
+    [
+        ("train_sft_self", "curate", {"dpo_alpha": 0.0, "gamma": 1.0}),
+        ("train_sft_llm", "curate_llm", {"dpo_alpha": 0.0, "gamma": 1.0}),
+        ("train_hound", "curate_hound", {}),
+    ],
+)
+def test_a_baseline_is_tpos_training_on_other_data(baseline: str, curation: str, objective: dict[str, float]) -> None:
+    paper, other = (recipe.load(UpstreamRecipe, f"longva/{one}") for one in ("train", baseline))
+    data = recipe.load(CurateRecipe, f"longva/{curation}").output
+    place = {"data_path": data, "output_dir": other.flags["output_dir"]}
+    assert other == replace(paper, flags={**paper.flags, **place, **objective})
+    assert other.flags["output_dir"] != paper.flags["output_dir"]
+
+
+def test_the_baselines_data_are_made_of_the_same_videos_and_queries() -> None:
+    paper, hound, llm = (recipe.load(CurateRecipe, f"longva/{one}") for one in ("curate", "curate_hound", "curate_llm"))
+    assert hound.queries.curated == llm.queries.curated == paper.output
+    assert (hound.videos, hound.frames, hound.responses) == (paper.videos, paper.frames, paper.responses)
+    assert (llm.videos, llm.frames, llm.llm) == (paper.videos, paper.frames, paper.llm)
 
 
 @pytest.mark.parametrize("file", of_kind(UpstreamRecipe), ids=name)
@@ -124,4 +152,12 @@ def test_names_select_the_right_class(file: Path) -> None:
 
 
 def test_there_are_recipes_for_each_command() -> None:
-    assert {kind_of(file) for file in FILES} == {CurateRecipe, TrainRecipe, EvaluateRecipe, UpstreamRecipe, BenchRecipe}
+    assert {kind_of(file) for file in FILES} == {
+        CurateRecipe,
+        TrainRecipe,
+        EvaluateRecipe,
+        UpstreamRecipe,
+        BenchRecipe,
+        AblateRecipe,
+        NeedleRecipe,
+    }

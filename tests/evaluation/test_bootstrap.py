@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tpo_plugin.evaluation.bootstrap import accuracy, difference
+from tpo_plugin.evaluation.bootstrap import accuracy, difference, intervals
 
 
 def test_all_right_leaves_no_doubt():
@@ -50,6 +50,14 @@ def test_difference_is_paired():
     # Each question's difference is 1 with probability 0.1: far narrower than two unpaired accuracies (0.139).
     assert won.high - won.value == pytest.approx(1.96 * math.sqrt(0.1 * 0.9 / 100), abs=0.015)
     assert won.low > 0
+
+
+def test_columns_see_the_same_resamples():
+    correct = [[0, 1, 1, 0, 1, 1], [1, 1, 1, 0, 0, 0], [1, 0, 0, 0, -1, -1]]
+    videos = ["a", "a", "b", "b", "b", "c"]
+    assert intervals(correct, videos, seed=5) == [accuracy(column, videos, seed=5) for column in correct]
+    # The third column is the second minus the first: so are its resampled means, hence their ends are those of `difference`.
+    assert intervals(correct, videos)[2] == difference(correct[0], correct[1], videos)
 
 
 def test_seed_decides():

@@ -35,7 +35,7 @@ def test_without_a_checkout_this_environment_is_fit() -> None:
     lines = [line.split() for line in run.stdout.splitlines()]
     assert ["transformers", version("transformers"), "ok"] in lines
     assert ["av", version("av"), "reads", "H.264", "in", "mp4", "ok"] in lines
-    assert ["decord", "-", "not", "needed"] in lines
+    assert ["flash-attn", "-", "not", "needed"] in lines
     assert "Nothing found that stops a run." in run.stdout
 
 

@@ -110,6 +110,7 @@ def test_a_preset_has_no_effect_without_tpo() -> None:
     [
         (["--tpo_force_sample", "True"], "--tpo_force_sample has no effect without --tpo"),
         (["--tpo", "--precompute_ref_log_probs", "True"], "makes the policy its own reference"),
+        (["--tpo", "--dpo_alpha", "0", "--gamma", "0"], "both 0, so there is no loss"),
         (["--tpo", "--tpo_max_broken", "2"], "--tpo_max_broken must lie between 0 and 1"),
         (["--tpo_path", "plain"], "--tpo_path has no effect without --tpo"),
         (["--tpo", "--tpo_pairs_per_video", "0"], "must be at least 1, it is 0"),
@@ -171,3 +172,22 @@ def test_attach_refuses_a_script_of_another_structure(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", ["train_dpo.py", "--tpo"])
     with pytest.raises(TPOError, match=r"train\(\) does not use DataArguments, get_model"):
         llava_family.attach(namespace)
+
+
+def test_a_draw_of_the_rows_is_checked_before_anything_is_loaded() -> None:
+    parsed, _ = parse("--tpo", "--tpo_max_pairs", "2000", "--tpo_ratio", "8:2")
+    assert (parsed.tpo_max_pairs, parsed.tpo_ratio) == (2000, "8:2")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--tpo", "--tpo_max_pairs", "0"], "--tpo_max_pairs must be at least 1"),
+        (["--tpo", "--tpo_ratio", "8"], "--tpo_ratio is localized:comprehensive, such as 8:2; it is '8'"),
+        (["--tpo", "--tpo_ratio", "0:0"], "`--tpo_ratio` needs shares of 0 or more that do not sum to 0"),
+        (["--tpo_ratio", "8:2"], "--tpo_ratio has no effect without --tpo"),
+    ],
+)
+def test_a_draw_that_makes_no_sense(flags: list[str], says: str) -> None:
+    with pytest.raises(TPOError, match=says):
+        parse(*flags)

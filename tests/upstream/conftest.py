@@ -10,7 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,38 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     media = folder / "media"
     media.mkdir()
     return World(checkout, model, folder / "tower", write_media(media), media)
+
+
+@pytest.fixture(scope="module")
+def without_upstream(world: World) -> Iterator[None]:
+    """As a new process, before and after a module's tests: no upstream package, and none of the model types that it registers."""
+    _forget_upstream()
+    yield
+    _forget_upstream()
+
+
+def _forget_upstream() -> None:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("llava", "longva")]:
+        del sys.modules[name]
+    for name in [name for name in CONFIG_MAPPING._extra_content if name.startswith("llava_")]:
+        del CONFIG_MAPPING._extra_content[name]
+
+
+@pytest.fixture(scope="session")
+def forget_upstream() -> Callable[[], None]:
+    """A function that makes this process as new: no upstream package in it, and none of the model types that they register."""
+
+    def forget() -> None:
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("llava", "longva")]:
+            del sys.modules[name]
+        for name in [name for name in CONFIG_MAPPING._extra_content if name.startswith("llava_")]:
+            del CONFIG_MAPPING._extra_content[name]
+
+    return forget
 
 
 @pytest.fixture

@@ -89,7 +89,9 @@ def main(package: str, script: str, checkpoint: str, asked: dict[str, list[str]]
         none = ("model_class_name", "rope_scaling_factor", "rope_scaling_type", "mm_resampler_type")
         pool = ("mm_spatial_pool_stride", "mm_spatial_pool_out_channels", "mm_spatial_pool_mode")
         model_args = SimpleNamespace(model_name_or_path=path, vision_tower="a tower", **dict.fromkeys((*none, *pool)))
-        training_args = SimpleNamespace(attn_implementation="eager", cache_dir=None, bf16=False, deepspeed="")
+        training_args = SimpleNamespace(
+            attn_implementation="eager", cache_dir=None, bf16=False, deepspeed="", dpo_alpha=1.0
+        )
         found = chosen(module.get_model, model_args, training_args, {})
         return found, seen.pop()
 

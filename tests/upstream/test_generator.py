@@ -27,18 +27,8 @@ TEMPLATE = "qwen_1_5"
 GREEDY = {"max_new_tokens": 8, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 
 
-def forget_upstream() -> None:
-    """As a new process: no upstream package, and none of the model types that it registers."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("llava", "longva")]:
-        del sys.modules[name]
-    for name in [name for name in CONFIG_MAPPING._extra_content if name.startswith("llava_")]:
-        del CONFIG_MAPPING._extra_content[name]
-
-
 @pytest.fixture(scope="module")
-def options(world: Any) -> Iterator[GeneratorOptions]:
+def options(world: Any, forget_upstream: Any) -> Iterator[GeneratorOptions]:
     forget_upstream()
     yield GeneratorOptions(
         "llava",
@@ -307,7 +297,7 @@ def test_one_process_holds_one_code_base(
 
 
 def test_a_package_that_upstream_lacks_is_named(
-    options: GeneratorOptions, world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: GeneratorOptions, world: Any, forget_upstream: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forget_upstream()
     root, package = world.checkout.root.relative_to(world.checkout.path), world.checkout.package

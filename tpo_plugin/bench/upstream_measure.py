@@ -5,6 +5,7 @@ The script itself builds model, data and trainer; this takes the trainer where i
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -17,7 +18,7 @@ from torch import Tensor
 from tpo_plugin.bench.flops import count
 from tpo_plugin.bench.job import Job, Result, Step, gradients, peak, repeat, timed
 from tpo_plugin.bench.sizes import SIZES, move
-from tpo_plugin.bench.upstream_world import flags
+from tpo_plugin.bench.upstream_world import flags, output_folder
 from tpo_plugin.integrations import llava_family
 from tpo_plugin.integrations.checkout import find_checkout
 from tpo_plugin.integrations.llava_family.launcher import load_script
@@ -32,6 +33,8 @@ def measure_in_script(job: Job, checkout_path: str, world: Path) -> Result:
     checkout = find_checkout(checkout_path)
     given = flags(world, SIZES[job.size], checkout.name, job.frames, job.pairs_per_video, job.path, job.checkpointing)
     sys.argv = [str(checkout.script), *given]
+    # An earlier round's reference would be found there.
+    shutil.rmtree(output_folder(world, job.path), ignore_errors=True)
     trainer = built(vars(load_script(checkout)), job.path)
     policy, device = trainer.model, torch.device("cpu")
     once: tuple[float | None, float | None] = (None, None)

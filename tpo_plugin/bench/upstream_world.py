@@ -64,7 +64,7 @@ def flags(folder: Path, size: Size, family: str, frames: int, number: int, path:
         "attn_implementation": "sdpa",
         "video_fps": 1,
         "frames_upbound": frames,
-        "output_dir": folder / f"output-{path}",
+        "output_dir": output_folder(folder, path),
         "model_max_length": size.prompt(frames) * 2 + 4096,
         "per_device_train_batch_size": together,
         "gradient_checkpointing": checkpointing,
@@ -80,6 +80,11 @@ def flags(folder: Path, size: Size, family: str, frames: int, number: int, path:
     if together > 1:
         values["tpo_pairs_per_video"] = together
     return [part for name, value in values.items() for part in (f"--{name}", str(value))]
+
+
+def output_folder(folder: Path, path: str) -> Path:
+    """Where the script writes when it runs `path` in the world in `folder`."""
+    return folder / f"output-{path}"
 
 
 def _text(tokenizer: Any, length: int, generator: np.random.Generator) -> str:

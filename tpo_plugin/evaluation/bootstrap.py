@@ -27,14 +27,28 @@ def accuracy(
 
     With `groups` (the questions' videos) whole groups are resampled: questions about one video stand and fall together.
     """
-    values = np.asarray(correct, dtype=np.float64)
-    if values.ndim != 1 or not len(values):
+    (interval,) = intervals([correct], groups, seed, resamples)
+    return interval
+
+
+def intervals(
+    columns: Sequence[Sequence[float]],
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> list[Interval]:
+    """The mean of each column with its interval; all columns hold the same questions and see the same resamples of them."""
+    values = np.asarray(columns, dtype=np.float64)
+    if values.ndim != 2 or not values.size:
         raise ValueError("an accuracy needs at least one question")
     sums, counts = _per_group(values, groups)
     rng = np.random.default_rng(seed)
     means = np.concatenate([_resample(sums, counts, rng, size) for size in _chunks(resamples)])
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high), len(values))
+    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    return [
+        Interval(float(mean), float(bottom), float(top), values.shape[1])
+        for mean, bottom, top in zip(values.mean(axis=1), low, high)
+    ]
 
 
 def difference(
@@ -51,20 +65,25 @@ def difference(
 
 
 def _per_group(values: np.ndarray, groups: Sequence[Hashable] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of the values and number of questions of each group, both (G,)."""
+    """Sums of the values (G, K) and number of questions (G,) of each group, from values (K, N)."""
+    questions = values.shape[1]
     if groups is None:
-        return values, np.ones(len(values))
-    if len(groups) != len(values):
-        raise ValueError(f"{len(groups)} groups for {len(values)} questions")
+        return values.T, np.ones(questions)
+    if len(groups) != questions:
+        raise ValueError(f"{len(groups)} groups for {questions} questions")
     place: dict[Hashable, int] = {}
     which = np.array([place.setdefault(group, len(place)) for group in groups])
-    return np.bincount(which, weights=values), np.bincount(which).astype(np.float64)
+    sums = np.stack([np.bincount(which, weights=column) for column in values], axis=1)
+    return sums, np.bincount(which).astype(np.float64)
 
 
 def _resample(sums: np.ndarray, counts: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Means of `size` resamples of the groups, (size,)."""
-    drawn = rng.integers(len(sums), size=(size, len(sums)))
-    means: np.ndarray = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    """Means of `size` resamples of the groups, (size, K)."""
+    total = len(counts)
+    drawn = rng.integers(total, size=(size, total))
+    times = np.bincount((drawn + total * np.arange(size)[:, None]).ravel(), minlength=size * total)
+    weights = times.reshape(size, total).astype(np.float64)
+    means: np.ndarray = (weights @ sums) / (weights @ counts)[:, None]
     return means
 
 

@@ -13,19 +13,28 @@ from typing import Any
 
 from tpo_plugin.errors import EvaluationError
 from tpo_plugin.evaluation.bootstrap import Interval, accuracy
-from tpo_plugin.evaluation.data import FACT_NAMES
+from tpo_plugin.evaluation.layouts import layout_of
+from tpo_plugin.evaluation.scoring import answer, by_category, check_judged, response
 from tpo_plugin.records import read_jsonl
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def read_task(
-    folder: Path, task: str, expected: int | None = None, rows: Rows | None = None, seed: int = 0
+    folder: Path,
+    task: str,
+    expected: int | None = None,
+    rows: Rows | None = None,
+    seed: int = 0,
+    truth: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """One task's result and its answers (the lines of `answers.jsonl`) from the folder that lmms-eval wrote to.
 
-    `rows` are the benchmark's own questions, in order; `expected` is their number (default: what lmms-eval says it is).
-    Raises EvaluationError for a missing result, an empty metric, and a question that has not exactly one sample.
+    `rows` are the benchmark's own questions, in order; `expected` is their number (default: what lmms-eval says it is); `truth` holds
+    Vinoground's right answers. Raises EvaluationError for a missing result, an empty metric, a question that has not exactly one
+    sample, and answers that no judge has seen.
+
+    `score` is the task's own metric in percent, of Vinoground its text score.
     """
     outcome = _only(folder, "*_results.json", "results file")
     results = json.loads(outcome.read_text(encoding="utf-8"))
@@ -33,18 +42,20 @@ def read_task(
     samples = list(read_jsonl(_only(folder, f"*_samples_{task}.jsonl", f"sample log of {task}")))
     count = expected if expected is not None else int(results["n-samples"][task]["original"])
     _check_complete(samples, count)
+    check_judged(metric, samples)
     samples.sort(key=lambda sample: sample["doc_id"])
-    answers = [_answer(task, metric, sample, rows[sample["doc_id"]] if rows else {}) for sample in samples]
-    videos = [answer["video"] for answer in answers]
-    interval = accuracy([answer["correct"] for answer in answers], videos if all(videos) else None, seed)
-    prompts = hashlib.sha256("\0".join(answer["prompt"] for answer in answers).encode("utf-8", "surrogatepass"))
+    answers = [answer(task, metric, sample, rows[sample["doc_id"]] if rows else {}, truth or {}) for sample in samples]
+    videos = [one["video"] for one in answers]
+    groups = videos if all(videos) else None
     result = {
         "score": score,
         "n": len(answers),
         "metric": metric,
-        "accuracy": percent(interval),
-        "empty_responses": sum(not answer["response"].strip() for answer in answers),
-        "prompts": prompts.hexdigest()[:16],
+        "accuracy": percent(accuracy([one["correct"] for one in answers], groups, seed)),
+        "categories": {name: percent(found) for name, found in by_category(answers, groups, seed).items()},
+        "empty_responses": sum(not one["response"].strip() for one in answers),
+        "prompts": _hash(one["prompt"] for one in answers),
+        "questions": _hash(sample.get("doc_hash", "") for sample in samples),
         "generation": results["configs"][task].get("generation_kwargs"),
     }
     return result, answers
@@ -68,6 +79,10 @@ def last_lines(log: Path, count: int = 12) -> str:
     return "\n".join(lines[-count:]) or "(the log is empty)"
 
 
+def _hash(texts: Any) -> str:
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def _only(folder: Path, pattern: str, what: str) -> Path:
     found = sorted(folder.rglob(pattern))
     if len(found) != 1:
@@ -76,7 +91,7 @@ def _only(folder: Path, pattern: str, what: str) -> Path:
 
 
 def _score(results: Mapping[str, Any], task: str) -> tuple[str, float]:
-    """Name and value of the task's own metric."""
+    """Name of the task's own metric, and its value in percent."""
     if task not in results["results"]:
         raise EvaluationError(f"no result; lmms-eval has results of {', '.join(results['results']) or 'no task'}")
     if task not in results["configs"]:
@@ -86,11 +101,14 @@ def _score(results: Mapping[str, Any], task: str) -> tuple[str, float]:
         )
     metric = results["configs"][task]["metric_list"][0]["metric"]
     values = [value for key, value in results["results"][task].items() if key.split(",")[0] == metric]
+    layout = layout_of(task)
+    if layout and layout.pairs and len(values) == 1 and isinstance(values[0], list):
+        values = values[0][:1]  # text, video and group score
     if len(values) != 1 or isinstance(values[0], bool) or not isinstance(values[0], (int, float)):
         raise EvaluationError(f"its metric {metric} is {values}, not a number")
     if not math.isfinite(values[0]):
         raise EvaluationError(f"its metric {metric} is {values[0]}")
-    return metric, float(values[0])
+    return metric, float(values[0]) * (1 if layout is None or layout.percent else 100)
 
 
 def _check_complete(samples: Sequence[Mapping[str, Any]], expected: int) -> None:
@@ -104,42 +122,6 @@ def _check_complete(samples: Sequence[Mapping[str, Any]], expected: int) -> None
         raise EvaluationError(
             f"{len(samples)} answers to {expected} questions: {len(repeated)} are answered more than once"
         )
-    silent = [sample["doc_id"] for sample in samples if not isinstance(_response(sample), str)]
+    silent = [sample["doc_id"] for sample in samples if not isinstance(response(sample), str)]
     if silent:
         raise EvaluationError(f"{len(silent)} of {expected} questions have no response (the first is {silent[0]})")
-
-
-def _response(sample: Mapping[str, Any]) -> Any:
-    response = sample.get("filtered_resps")
-    return response[0] if isinstance(response, list) and len(response) == 1 else response
-
-
-def _answer(task: str, metric: str, sample: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    value = sample.get(metric)
-    known = {**(value if isinstance(value, dict) else {}), **row}
-    name = str(known.get("question_id", sample["doc_id"]))
-    if name in sample["input"]:  # MLVU logs the question's text as its id
-        name = str(sample["doc_id"])
-    return {
-        "task": task,
-        "id": name,
-        "category": known.get("task_type") or known.get("task_category"),
-        "duration": known.get("duration"),
-        "question": row.get("question", sample["input"]),
-        "answer": sample["target"],
-        "response": _response(sample),
-        "correct": _correct(metric, value),
-        "video": known.get("videoID") or known.get("video_name"),
-        "prompt": sample["input"],
-        **{name: row[name] for name in FACT_NAMES if name in row},
-    }
-
-
-def _correct(metric: str, value: Any) -> int:
-    """0 or 1 from what a task logs of a sample: the answer's letter and the right one, or a score of 0 or 1."""
-    if isinstance(value, dict):
-        given = value.get("pred_answer", value.get("parsed_pred"))
-        value = given == value["answer"] if given is not None and "answer" in value else value.get("score")
-    if isinstance(value, (bool, int, float)) and value in (0, 1):
-        return int(value)
-    raise EvaluationError(f"its samples do not say right or wrong in {metric} (found {value!r})")

@@ -176,6 +176,14 @@ def _commit(script: Path) -> str | None:
     return run.stdout.split()[0] if run.returncode == 0 else None
 
 
+def code_digest(checkout: Checkout) -> str:
+    """A hash of the package's Python files: a commit alone does not show local edits."""
+    package, digest = checkout.root / checkout.package, hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package).as_posix()}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _digest(source: bytes) -> str:
     """sha256 of the script as upstream has it: without our lines, with LF line ends."""
     lines = (line.rstrip(b"\r\n") + b"\n" for line in source.splitlines(keepends=True))

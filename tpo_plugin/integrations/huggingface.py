@@ -6,7 +6,7 @@ encode here, so they give a model the same tokens for the same frames.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -84,7 +84,7 @@ def response_text(processor: Any, response: str) -> str:
 
 
 def encode(processor: Any, prompts: Sequence[Prompt]) -> Any:
-    """Model inputs of a batch of prompts, padded on the left. All must have frames of one shape (see `in_batches`)."""
+    """Model inputs of a batch of prompts, padded on the left. All must have frames of one shape (see generators.in_process.in_batches)."""
     metadata = [
         VideoMetadata(
             total_num_frames=len(prompt.frames),
@@ -115,13 +115,3 @@ def write(model: Any, processor: Any, prompts: Sequence[Prompt], settings: Mappi
     ends = model.generation_config.eos_token_id  # one id, several, or none
     ended = torch.isin(written, written.new_tensor([] if ends is None else ends)).any(dim=1)
     return list(zip(processor.batch_decode(written, skip_special_tokens=True), ended.tolist()))
-
-
-def in_batches(shapes: Sequence[Hashable], batch_size: int) -> list[list[int]]:
-    """Indices of `shapes` in batches of equal ones, each at most `batch_size` long, in a fixed order."""
-    groups: dict[Hashable, list[int]] = {}
-    for index, shape in enumerate(shapes):
-        groups.setdefault(shape, []).append(index)
-    return [
-        group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)
-    ]
