@@ -9,7 +9,7 @@ setup(
         "tpo_plugin.curation.templates": ["*.txt", "*.yaml"],
         "tpo_plugin.evaluation": ["tasks/**/*.yaml", "tasks/**/*.jsonl", "tasks/**/*.py"],
         "tpo_plugin.report": ["*.html", "*.css", "published/*.yaml"],
-        "tpo_plugin.tiny": ["base/*"],
+        "tpo_plugin.tiny": ["base/*", "base_qwen2_vl/*"],
         "tpo_plugin.recipes": ["**/*.yaml"],
         "tpo_plugin.patches": ["**/*"],
     },

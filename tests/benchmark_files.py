@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-TEMPCOMPASS = ("multi-choice", "yes_no", "caption_matching")
+TEMPCOMPASS = ("multi-choice", "yes_no", "caption_matching", "captioning")
 ASPECTS = ("action", "speed", "direction", "order", "attribute_change")
 FONT = '<font color="white" size=".72c">{}</font>'
 
@@ -71,8 +71,12 @@ def _tempcompass(folder: Path, video: Path) -> dict[str, dict[str, tuple[str, st
                 "multi-choice": (f"Which <{number}>?\nA. up\nB. down", "B. down", "A"),
                 "yes_no": (f"Is it <{number}>?", "yes", "no"),
                 "caption_matching": (f"Which caption <{number}>?\nCaption A: up\nCaption B: down", "Caption B: down", "Caption A"),
+                "captioning": (f"Describe <{number}>.", "It moves down.", "It moves up."),
             }[form]  # fmt: skip
-            rows.append({"video_id": "1", "question": question, "answer": right, "dim": aspect})
+            asked = (
+                {"mc_question": "Which way?\nA. up\nB. down", "mc_answer": "B. down"} if form == "captioning" else {}
+            )
+            rows.append({"video_id": "1", "question": question, "answer": right, "dim": aspect, **asked})
             answers[f"<{number}>"] = (right, wrong)
         _rows(root / form, "test", rows)
         found[f"tempcompass_{form.replace('-', '_')}"] = answers

@@ -54,6 +54,15 @@ def benchmark_files() -> ModuleType:
 
 
 @pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a running judge of TempCompass (judge.py), which lmms-eval's tasks ask while the test runs."""
+    with _beside("judge").server() as server:
+        monkeypatch.setenv("OPENAI_API_URL", f"{server.base_url}/chat/completions")
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        yield server.base_url
+
+
+@pytest.fixture
 def beside_longva(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout `LongVA` in the working directory, as far as it is looked at before anything runs; returns its training script."""
     package = tmp_path / "LongVA" / "longva" / "longva"

@@ -35,6 +35,7 @@ def refused(command: str, tmp_path: Any, change: dict[str, Any], says: str) -> N
         ({"fps": float("nan")}, "`frames.fps` must be over 0"),
         ({"max": 0}, "`frames.max` must be 1 or more, it is 0"),
         ({"max_side": 0}, "`frames.max_side` must be 16 or more"),
+        ({"max_pixels": 255}, "`frames.max_pixels` must be 256 or more"),
     ],
 )
 def test_frames(tmp_path, command: str, frames: dict[str, float], says: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tpo_plugin.errors import TPOError
-from tpo_plugin.folders import BLOCK_BYTES, STEP_BYTES, WHOLE_BYTES, adapter_base, checkpoint_digest
+from tpo_plugin.folders import BLOCK_BYTES, STEP_BYTES, WHOLE_BYTES, adapter_base, checkpoint_digest, hub_commit
 
 
 def checkpoint(folder: Path, size: int) -> Path:
@@ -66,3 +66,18 @@ def test_the_base_of_an_adapter_counts(tmp_path: Path) -> None:
 
 def test_a_hub_name_stands_for_itself() -> None:
     assert checkpoint_digest("owner/name") == "owner/name"
+
+
+def test_a_hub_name_counts_with_the_commit_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for file, name in (("config.json", "owner/model"), ("adapter_config.json", "owner/adapter")):
+        kept = tmp_path / f"models--{name.replace('/', '--')}"
+        for commit in ("a" * 40, "b" * 40):
+            (kept / "snapshots" / commit).mkdir(parents=True)
+            (kept / "snapshots" / commit / file).write_text("{}")
+            (kept / "refs").mkdir(exist_ok=True)
+            (kept / "refs" / "main").write_text(commit)
+            hub_commit.cache_clear()
+            assert checkpoint_digest(name) == f"{name}@{commit}"
+    hub_commit.cache_clear()
+    assert checkpoint_digest("owner/other") == "owner/other", "offline, and not in the cache"

@@ -26,6 +26,7 @@ def test_wheel_holds_code_and_data(tmp_path: Path) -> None:
         assert {f"tpo_plugin/{path.as_posix()}" for path in files} <= names
     for needed in (
         "tiny/base/model.safetensors",
+        "tiny/base_qwen2_vl/model.safetensors",
         "report/template.html",
         "report/published/tpo.yaml",
         "curation/templates/judge.txt",

@@ -8,7 +8,7 @@ import pytest
 
 from tpo_plugin import recipe
 from tpo_plugin.errors import RecipeError
-from tpo_plugin.options import CurateRecipe, EvaluateRecipe, TrainRecipe
+from tpo_plugin.options import ChainRecipe, CurateRecipe, EvaluateRecipe, TrainRecipe
 
 GOOD = "output: out\nvideos: {source: videos}\n"
 
@@ -137,3 +137,33 @@ def test_saved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
     train = recipe.parse(TrainRecipe, {"model": "m", "data": "d", "output": "o", "lora": {"r": 8}})
     recipe.save(train, tmp_path / "saved")
     assert recipe.load(TrainRecipe, tmp_path / "saved" / "recipe.yaml") == train
+
+
+def test_an_override_changes_no_other_place_that_holds_the_same_section(tmp_path: Path) -> None:
+    shared = {"objective": {"gamma": 1.0}}
+    steps = [{"name": "a", "recipe": "r", **shared}, {"name": "b", "recipe": "r", **shared}]
+    data = {"first": shared, "second": shared}
+    recipe.change(data, "first.objective.gamma", 0.5)
+    assert data == {"first": {"objective": {"gamma": 0.5}}, "second": {"objective": {"gamma": 1.0}}}
+    for step in steps:
+        one: dict[str, object] = {}
+        recipe.change(one, "objective", step["objective"])
+        recipe.change(one, "objective.gamma", 0.0)
+    assert shared == {"objective": {"gamma": 1.0}}
+
+
+CHAIN = "output: o\nmodel: m\nsteps: [{name: dpo, recipe: r, max_pairs: 8}, {name: sft, recipe: r}]\n"
+
+
+def test_an_override_reaches_a_step_of_a_chain(tmp_path: Path) -> None:
+    (tmp_path / "chain.yaml").write_text(CHAIN)
+    changes = ("steps.dpo.max_pairs=100", "steps.sft.objective.gamma=0.5", "seed=3")
+    loaded = recipe.load(ChainRecipe, tmp_path / "chain.yaml", changes)
+    assert loaded.steps == (
+        {"name": "dpo", "recipe": "r", "max_pairs": 100},
+        {"name": "sft", "recipe": "r", "objective.gamma": 0.5},
+    )
+    assert loaded.seed == 3
+    for key in ("steps.other.seed=1", "steps.dpo=1"):
+        with pytest.raises(RecipeError, match=r"cannot set steps.*: there is no such step"):
+            recipe.load(ChainRecipe, tmp_path / "chain.yaml", (key,))

@@ -15,6 +15,7 @@ from tpo_plugin.integrations.llava_family.traps import traps
 from tpo_plugin.options import (
     AblateRecipe,
     BenchRecipe,
+    ChainRecipe,
     CurateRecipe,
     EvaluateRecipe,
     NeedleRecipe,
@@ -48,6 +49,8 @@ def kind_of(file: Path) -> type:
         return UpstreamRecipe
     if "evaluate" in keys:
         return AblateRecipe
+    if "steps" in keys:
+        return ChainRecipe
     if "size" in keys:
         return BenchRecipe
     if "needles" in keys:
@@ -75,16 +78,29 @@ def test_recipe_fits_its_command(file: Path, beside_longva: Path) -> None:
     if kind is AblateRecipe:
         from tpo_plugin.ablation.plan import plan
 
-        names = ("videos", "benchmarks", "needles", "server", "shipped") if loaded.prepare else ()
-        assert plan(loaded, Path("out"), 0, dict.fromkeys(names, "http://some/where") | {"shipped": "a/b"})
+        names = (
+            ("videos", "benchmarks", "needles", "instructions", "encoder", "server", "shipped")
+            if loaded.prepare
+            else ()
+        )
+        planned = plan(loaded, Path("out"), 0, dict.fromkeys(names, "http://some/where") | {"shipped": "a/b"})
+        for stage in planned:
+            if stage.command == "train" and not {"flags", "steps"} & stage.recipe.keys():
+                check_training(recipe.parse(TrainRecipe, stage.recipe))
+    if kind is ChainRecipe:
+        for step in loaded.steps:  # a step's own check also asks for a GPU (bf16) and the checkout
+            data = recipe.read(step["recipe"])
+            for key in step.keys() - {"name", "recipe"}:
+                recipe.change(data, key, step[key])
+            parsed = recipe.parse(UpstreamRecipe if "upstream" in data else TrainRecipe, data)
+            if isinstance(parsed, TrainRecipe):
+                check_training(parsed)
     if kind is NeedleRecipe:
         from tpo_plugin.evaluation.needle.grid import check_grid
 
         check_grid(loaded)
     if kind is TrainRecipe:
-        from trl import DPOConfig
-
-        assert set(loaded.arguments) <= {field.name for field in fields(DPOConfig)}
+        check_training(loaded)
     if kind is EvaluateRecipe:
         from tpo_plugin.evaluation.run import check_recipe
         from tpo_plugin.evaluation.wrapper import frame_counts, model_arguments
@@ -94,6 +110,46 @@ def test_recipe_fits_its_command(file: Path, beside_longva: Path) -> None:
             assert all(
                 model_arguments(loaded, path, frames)["max_frames_num"] == frames for path in loaded.models.values()
             )
+
+
+def check_training(loaded: TrainRecipe) -> None:
+    from trl import DPOConfig
+
+    from tpo_plugin.training.run import check_recipe
+
+    check_recipe(loaded)
+    assert set(loaded.arguments) <= {field.name for field in fields(DPOConfig)}
+
+
+@pytest.mark.parametrize("folder", ["qwen2_vl", "qwen2_5_vl"])
+def test_temple_recipes_hold_the_papers_numbers(folder: str) -> None:
+    """arXiv 2503.16929: stages 16 to 2 without SFT term, reference reset, LoRA r 32; SFT with the vision tower; 90,000 pixels, 8,192 tokens."""
+    curation = recipe.load(CurateRecipe, f"{folder}/curate")
+    dpo, sft = (recipe.load(TrainRecipe, f"{folder}/{one}") for one in ("temple_dpo", "sft"))
+    chain, evaluation = recipe.load(ChainRecipe, f"{folder}/temple"), recipe.load(EvaluateRecipe, f"{folder}/evaluate")
+    assert dpo.curriculum is not None
+    assert (dpo.curriculum.order, dpo.curriculum.levels) == ("staged", (16, 8, 4, 2))
+    assert dpo.curriculum.reference == "reset"
+    assert curation.perturbations.levels == dpo.curriculum.levels
+    assert (dpo.objective.dpo_alpha, dpo.objective.gamma, sft.objective.dpo_alpha) == (1, 0, 0)
+    lora = [(one.lora.r, one.lora.alpha, one.arguments["learning_rate"]) for one in (dpo, sft) if one.lora]
+    assert lora == [(32, 64, 5e-6), (32, 32, 1e-4)]
+    assert ("vision_tower" in dpo.trainable, "vision_tower" in sft.trainable) == (False, True)
+    assert dpo.arguments["per_device_train_batch_size"] * dpo.arguments["gradient_accumulation_steps"] == 16
+    for one in (dpo, sft):
+        assert (one.frames.fps, one.frames.max, one.frames.max_pixels, one.max_length) == (2, 100, 90_000, 8192)
+    assert (evaluation.frames.max, evaluation.frames.max_pixels) == (64, 250_000)
+    assert curation.responses.model == curation.captions.generator.model == dpo.model == sft.model == chain.model
+    assert dpo.data == curation.output
+    assert evaluation.models == {"base": chain.model, "temple": f"{chain.output}/model"}
+    assert [step["recipe"] for step in chain.steps] == [f"{folder}/temple_dpo", f"{folder}/sft"]
+
+
+def test_both_families_are_trained_alike() -> None:
+    for file in sorted((RECIPES / "qwen2_vl").glob("*.yaml")):
+        other = (RECIPES / "qwen2_5_vl" / file.name).read_text(encoding="utf-8")
+        renamed = file.read_text(encoding="utf-8").replace("Qwen2-VL", "Qwen2.5-VL").replace("qwen2_vl", "qwen2_5_vl")
+        assert yaml.safe_load(renamed) == yaml.safe_load(other)
 
 
 @pytest.mark.parametrize("file", of_kind(UpstreamRecipe), ids=name)
@@ -159,5 +215,6 @@ def test_there_are_recipes_for_each_command() -> None:
         UpstreamRecipe,
         BenchRecipe,
         AblateRecipe,
+        ChainRecipe,
         NeedleRecipe,
     }

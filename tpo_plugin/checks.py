@@ -29,3 +29,4 @@ def check_frames(frames: FrameOptions) -> None:
     positive("frames.fps", frames.fps)
     at_least("frames.max", frames.max, 1)
     at_least("frames.max_side", frames.max_side, 16)
+    at_least("frames.max_pixels", frames.max_pixels, 256)

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def adapter_base(checkpoint: str) -> str | None:
 
 
 def checkpoint_digest(checkpoint: str) -> str:
-    """16 hex digits of a checkpoint folder: its files' names, sizes and content. A hub name stands for itself.
+    """16 hex digits of a checkpoint folder: its files' names, sizes and content. Of a hub name: the name, with the commit (`hub_commit`).
 
     Of a file over 64 MiB a block in every 4 MiB counts: training changes every block of the parts that it trains.
     An adapter's digest depends on its base too. Raises TPOError for a folder that is missing or holds no model.
@@ -65,7 +66,8 @@ def checkpoint_digest(checkpoint: str) -> str:
     folder = Path(checkpoint)
     if not folder.is_dir():
         if checkpoint.count("/") == 1 and not folder.parent.is_dir():
-            return checkpoint
+            commit = hub_commit(checkpoint)
+            return f"{checkpoint}@{commit}" if commit else checkpoint
         raise TPOError(f"no checkpoint folder at {checkpoint}")
     base = adapter_base(checkpoint)
     if base is None and not (folder / "config.json").is_file():
@@ -84,6 +86,26 @@ def checkpoint_digest(checkpoint: str) -> str:
     if base is not None:
         digest.update(checkpoint_digest(base).encode())
     return digest.hexdigest()[:16]
+
+
+@cache
+def hub_commit(name: str) -> str | None:
+    """The commit that a hub name stands for: the hub's newest, or, where it cannot be asked, that in the cache. None where neither has one.
+
+    The hub is asked for the config, which is then in the cache, so the answer is the same before and after the model is fetched. A process
+    asks once.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    cached = False
+    for file in ("config.json", "adapter_config.json"):
+        try:
+            return Path(hf_hub_download(name, file, local_files_only=cached)).parent.name
+        except (EntryNotFoundError, OSError, ValueError) as error:  # not there, no network, no such name
+            cached = isinstance(error, LocalEntryNotFoundError)  # the hub did not answer: do not wait for it once more
+            logger.debug("%s: %s", name, error)
+    return None
 
 
 def last_checkpoint(output: Path) -> Path | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
@@ -91,20 +92,48 @@ def _override(kind: Any, data: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise RecipeError(f"an override is written key=value, not {override!r}")
-    *parents, last = key.split(".")
-    for parent in parents:
-        inner = data.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise RecipeError(f"cannot set {key}: `{parent}` is not a section")
-        data = inner
     hint = _hint(kind, key.split("."))
     if hint in (str, str | None):
-        data[last] = None if hint is not str and text.strip() in NONE else text
+        change(data, key, None if hint is not str and text.strip() in NONE else text)
+        return
+    if hint == str | tuple[str, ...] and not text.lstrip().startswith("["):
+        change(data, key, text)
         return
     try:
-        data[last] = yaml.safe_load(text)
+        change(data, key, yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise RecipeError(f"the value of the override {override!r} is not YAML: {error}") from None
+
+
+def change(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value at `key` (`section.name`) in a recipe's plain values; RecipeError where a part of the key is no section.
+
+    In a chain `steps.NAME.section.name` sets it in the step of that name. A section on the way is replaced by a copy: another place may hold the
+    same one (an alias in YAML).
+    """
+    *parents, last = str(key).split(".")
+    if parents[:1] == ["steps"] and isinstance(data.get("steps"), list):
+        _change_step(data, key, value)
+        return
+    for parent in parents:
+        inner = data.get(parent, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"cannot set {key}: `{parent}` is not a section")
+        data[parent] = dict(inner)
+        data = data[parent]
+    data[last] = value
+
+
+def _change_step(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a value of one step of a chain; it is the last of the step's, which are applied in their order."""
+    name, _, inner = key.removeprefix("steps.").partition(".")
+    places = [place for place, step in enumerate(data["steps"]) if isinstance(step, dict) and step.get("name") == name]
+    if not places or not inner:
+        raise RecipeError(f"cannot set {key}: there is no such step, or no key after its name (steps.NAME.key)")
+    steps = list(data["steps"])
+    kept = {other: item for other, item in steps[places[0]].items() if other != inner}
+    steps[places[0]] = {**kept, inner: value}
+    data["steps"] = steps
 
 
 def _hint(kind: Any, names: list[str]) -> Any:
@@ -135,7 +164,8 @@ def _check_keys(kind: Any, data: dict[str, Any], where: str, prefix: str) -> Non
         section = _section(hints[key])
         # Python counts True as a number, and dacite reads a text as the list of its letters.
         is_flag = isinstance(value, bool) and hints[key] in (int, float, int | None)
-        if is_flag or (isinstance(value, str) and get_origin(hints[key]) is tuple):
+        is_text = isinstance(value, str) and str not in _choices(hints[key]) and _items(hints[key]) is not None
+        if is_flag or is_text:
             raise RecipeError(f"{where}: `{prefix}{key}` must be {_type_name(hints[key])}, not {value!r}")
         if section and isinstance(value, dict):
             _check_keys(section, value, where, f"{prefix}{key}.")
@@ -153,10 +183,27 @@ def _widen(kind: Any, data: dict[str, Any]) -> dict[str, Any]:
             value = float(value)
         elif hints[key] == dict[str, float] and isinstance(value, dict):
             value = {name: float(item) if type(item) is int else item for name, item in value.items()}
-        elif hints[key] == tuple[str, ...] and isinstance(value, list):
-            value = tuple(value)
+        elif isinstance(value, list):
+            value = _tuple(hints[key], value)
         widened[key] = value
     return widened
+
+
+def _tuple(hint: Any, value: list[Any]) -> Any:
+    """The list as the tuple that the field's type has among its choices; another list stays as it is."""
+    if _items(hint) is float:
+        value = [float(item) if type(item) is int else item for item in value]
+    return value if _items(hint) is None else tuple(value)
+
+
+def _items(hint: Any) -> Any:
+    """The type of a tuple's items, where a field's type is one or has one among its choices."""
+    return next((get_args(part)[0] for part in _choices(hint) if get_origin(part) is tuple), None)
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the one type."""
+    return get_args(hint) if isinstance(hint, UnionType) else (hint,)
 
 
 def _type_name(hint: Any) -> str:

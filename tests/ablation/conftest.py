@@ -21,7 +21,8 @@ def plain_recipe() -> Callable[[Path], dict[str, Any]]:
 
 
 def _plain(output: Path) -> dict[str, Any]:
-    """As YAML would give it: two curations, a chain of two trainings, an evaluation, a needle. The server answers about videos, too."""
+    """As YAML would give it: two curations, a training of two steps and one that starts from it, an evaluation, a needle. The server answers
+    about videos, too."""
     given = {"queries.source": "curated", "queries.curated": "{pairs}", "filters.use": ["length"]}
     curate = {"recipe": "tiny/curate", "videos.source": "{videos}", **SERVERS}
     responses = {"type": "server", "server": {"base_url": "{server}", "model": "tiny-world"}}
@@ -45,13 +46,21 @@ def _plain(output: Path) -> dict[str, Any]:
                 {"recipe": "tiny/tpo", "data": "{pairs}", "max_pairs": 8},
                 {"recipe": "tiny/sft_self", "data": "{answers}", "max_pairs": 16},
             ],
+            "after": {"recipe": "tiny/tpo", "model": "{tpo_sft}", "data": "{pairs}", "max_pairs": 4},
         },
         "evaluate": {
-            "benchmarks": {"recipe": "tiny/evaluate", "data": "{benchmarks}", "tasks": ["mlvu_dev"], "workers": 2},
+            "benchmarks": {
+                "recipe": "tiny/evaluate",
+                "models": ["base", "tpo_sft"],
+                "data": "{benchmarks}",
+                "tasks": ["mlvu_dev"],
+                "workers": 2,
+            },
         },
         "needle": {
             "needle": {
                 "recipe": "tiny/needle",
+                "models": ["base", "tpo_sft"],
                 "needles": "{needles}/needles",
                 "haystack": "{needles}/haystack.mp4",
                 "frames": [8],

@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from tpo_plugin.ablation.plan import Stage, plan, result
+from tpo_plugin.ablation.run import _ready
 from tpo_plugin.errors import RecipeError, TPOError
-from tpo_plugin.options import AblateRecipe, CurateRecipe, EvaluateRecipe, TrainRecipe, UpstreamRecipe
+from tpo_plugin.options import AblateRecipe, ChainRecipe, CurateRecipe, EvaluateRecipe, TrainRecipe, UpstreamRecipe
 from tpo_plugin.recipe import parse
 from tpo_plugin.tiny.setting import base_checkpoint
 
@@ -32,7 +33,10 @@ def make(make_recipe: Callable[..., AblateRecipe]) -> Callable[..., AblateRecipe
     """As `make_recipe`, with two trainings, of which the needle looks at one."""
     plain = make_recipe()
     needle = {"needle": {**plain.needle["needle"], "models": ["base", "tpo"]}}
-    return lambda **changes: make_recipe(**{"train": TRAIN, "needle": needle, **changes})
+    measured = {key: value for key, value in plain.evaluate["benchmarks"].items() if key != "models"}
+    return lambda **changes: make_recipe(
+        **{"train": TRAIN, "evaluate": {"benchmarks": measured}, "needle": needle, **changes}
+    )
 
 
 def planned(recipe: Any, seed: int = 0, folder: Path = Path("out"), **prepared: str) -> list[Stage]:
@@ -144,6 +148,84 @@ def test_an_upstream_script_is_a_training_too(make, beside_longva: Path) -> None
     assert flags[0]["output_dir"] == result(stages[0]) == "out/train/first/LongVA-7B-Qwen2-TPO", "upstream reads names"
     assert (flags[0]["model_name_or_path"], flags[0]["seed"], flags[0]["tpo_ratio"]) == ("a/b", 0, "8:2")
     assert flags[2]["model_name_or_path"] == flags[1]["output_dir"]
+    train["last"] = {"recipe": "longva/train", "model": "{first}"}
+    (last,) = [stage for stage in planned(make(train=train, needle={})) if stage.name == "last"]
+    assert last.recipe["flags"]["model_name_or_path"] == flags[0]["output_dir"]
+    train["last"] = {"recipe": "longva/train", "model": "{then}"}
+    with pytest.raises(RecipeError, match=r"`train.last` starts from out/train/then/.* which holds adapters alone"):
+        planned(make(train=train, needle={}))
+
+
+AFTER = {"recipe": "tiny/tpo", "model": "{tpo}", "data": "{pairs}"}
+
+
+def test_a_training_starts_from_an_earlier_one_and_depends_on_it(make) -> None:
+    def trainings(**changes: Any) -> dict[str, Stage]:
+        train = {
+            **TRAIN,
+            "tpo": {**TRAIN["tpo"], **changes},
+            "after": AFTER,
+            "steps": [AFTER, {"recipe": "tiny/sft_self"}],
+        }
+        stages = [stage for stage in planned(make(train=train)) if stage.command == "train"]
+        return {f"{stage.name} {stage.folder.name}": stage for stage in stages}
+
+    found = trainings()
+    for name in ("after after", "steps step-1"):
+        assert found[name].recipe["model"] == result(found["tpo tpo"])
+        assert found[name].after == ("pairs", "tpo")
+    assert found["steps step-2"].recipe["model"] == result(found["steps step-1"])
+    changed = trainings(max_pairs=9)
+    assert {name for name in found if found[name].identity != changed[name].identity} == {
+        "tpo tpo", "after after", "steps step-1", "steps step-2",
+    }  # fmt: skip
+
+
+def test_trainings_wait_for_those_that_they_start_from(make) -> None:
+    stages = planned(make(train={**TRAIN, "after": AFTER, "last": {**AFTER, "model": "{after}"}}))
+    entries = {
+        name: [one for one in stages if (one.command, one.name) == ("train", name)]
+        for name in ("chain", "after", "last")
+    }
+    assert _ready(entries, ["tpo"]) == ["chain"]
+    assert _ready(entries, []) == ["chain", "after"]
+    assert _ready({"last": entries["last"]}, []) == ["last"]
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    steps = [{"name": "dpo", "recipe": str(tmp_path / "dpo.yaml")}, {"name": "sft", "recipe": "tiny/sft_self"}]
+    dpo = {"model": "x", "data": "y", "output": "z", "frames": {"fps": 2}}
+    (tmp_path / "dpo.yaml").write_text(yaml.safe_dump(dpo))
+    (tmp_path / "chain.yaml").write_text(yaml.safe_dump({"output": "o", "model": "m", "steps": steps}))
+    return tmp_path / "chain.yaml"
+
+
+def test_a_chain_is_a_training(make, chain: Path) -> None:
+    given = {"steps.dpo.data": "{pairs}", "steps.dpo.frames.max": 4, "steps.sft.data": "{answers}"}
+    train = {"tpo": TRAIN["tpo"], "both": {"recipe": str(chain), "model": "{tpo}", **given}}
+
+    def planned_chain() -> Stage:
+        (stage,) = [one for one in planned(make(train=train), seed=3) if one.name == "both"]
+        return stage
+
+    stage = planned_chain()
+    parsed = parse(ChainRecipe, stage.recipe)
+    assert (parsed.output, parsed.model, parsed.seed) == ("out/train/both", "out/train/tpo/model", 3)
+    assert parsed.steps[0] | {"recipe": ""} == {
+        "name": "dpo", "recipe": "", "data": "out/curate/pairs", "frames.max": 4,
+    }  # fmt: skip
+    assert parsed.steps[1]["data"] == "out/curate/answers"
+    assert stage.after == ("answers", "pairs", "tpo")
+    assert result(stage) == "out/train/both/model"
+    file = chain.with_name("dpo.yaml")
+    file.write_text(file.read_text().replace("fps: 2", "fps: 1"))
+    assert planned_chain().identity != stage.identity, "a step's own recipe counts"
+    for key in ("steps.other.data", "steps.dpo"):
+        with pytest.raises(RecipeError, match=rf"`train.both`: cannot set {key}: there is no such step"):
+            planned(make(train={"both": {"recipe": str(chain), key: "x"}}, needle={}))
+    with pytest.raises(RecipeError, match=r"steps.dpo .*unknown key `dat`; did you mean `data`"):
+        planned(make(train={"both": {"recipe": str(chain), "steps.dpo.dat": "x"}}, needle={}))
 
 
 @pytest.mark.parametrize(
@@ -151,6 +233,7 @@ def test_an_upstream_script_is_a_training_too(make, beside_longva: Path) -> None
     [
         ({"train": {"tpo": {"recipe": "tiny/tpo", "max_pair": 8}}}, r"train.tpo \(tiny/tpo\): unknown key `max_pair`; did you mean `max_pairs`"),
         ({"train": {"tpo": {"recipe": "tiny/tpo", "data": "{pair}"}}}, r"`train.tpo`: nothing is called {pair} there; known are"),
+        ({"train": {"a": {**TRAIN["tpo"], "model": "{b}"}, "b": TRAIN["tpo"]}}, r"`train.a`: nothing is called {b} there; known are"),
         ({"train": {"tpo": {"recipe": "tiny/nothing"}}}, "no recipe at tiny/nothing"),
         ({"train": {"tpo": {"max_pairs": 8}}}, "`train.tpo` must be {recipe: NAME OR PATH"),
         ({"train": {"tpo": []}}, "`train.tpo` is an empty list"),

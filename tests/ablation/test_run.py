@@ -86,6 +86,25 @@ def test_a_finished_run_does_nothing(done) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_a_training_starts_from_the_result_of_another(done) -> None:
+    train = done[0] / "seed-0" / "train"
+    assert yaml.safe_load((train / "after/recipe.yaml").read_text())["model"] == str(train / "tpo_sft/step-2/model")
+    started = {name: (train / name / "given.yaml").stat().st_mtime for name in ("after", "tpo_sft/step-2")}
+    finished = (train / "tpo_sft/step-2/ablation.json").stat().st_mtime
+    assert started["after"] > finished > started["tpo_sft/step-2"], "though two trainings may run at once"
+
+
+def test_a_changed_training_runs_again_and_what_was_there_is_kept(done) -> None:
+    folder = done[0] / "seed-0" / "train" / "after"
+    before = json.loads((folder / "done.json").read_text())
+    again = run(done[0].parent / "recipe.yaml", "train.after.max_pairs=5")
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert f"it runs again, and what was there is now {folder}.old-1" in again.stderr
+    assert json.loads((folder.with_name("after.old-1") / "done.json").read_text()) == before
+    assert json.loads((folder / "done.json").read_text())["pairs"] == 5
+    assert "train tpo_sft is finished" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

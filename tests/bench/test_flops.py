@@ -14,6 +14,7 @@ from tpo_plugin.bench.job import PATHS
 from tpo_plugin.bench.meta import count_reference, count_step
 from tpo_plugin.bench.paths import make_step, prepare, reference_scores
 from tpo_plugin.bench.sizes import SIZES, build, move, pairs
+from tpo_plugin.bench.summary import tree_costs
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -62,6 +63,13 @@ def test_operations_are_those_derived_by_hand(size: str, frames: int, number: in
     assert count_step(shape, frames, 1, "upstream").needed == pytest.approx(
         by_hand.upstream_step(shape, frames, 1), rel=0.01
     )
+
+
+@pytest.mark.parametrize("size", ["small", "7b"])
+def test_twelve_rejected_with_one_chosen_cost_little_more_than_a_pair(size: str) -> None:
+    """At 64 frames, with answers of 150 tokens: eleven more of them, and nothing else."""
+    costs = tree_costs(size, 64, 12, 150)
+    assert 1 < costs["reference"] < costs["step"] <= 1.5
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ import torch
 
 from tpo_plugin.bench import run, summary
 from tpo_plugin.bench.job import Job, gradient_difference
+from tpo_plugin.bench.meta import count_step
 from tpo_plugin.bench.plot import log_chart
 from tpo_plugin.bench.rounds import in_a_process
+from tpo_plugin.bench.sizes import sized
 from tpo_plugin.cli import main
 from tpo_plugin.errors import RecipeError, TPOError
 from tpo_plugin.options import BenchRecipe
@@ -62,9 +64,38 @@ def test_bench_measures_every_path(
     assert json.loads((output / "environment.json").read_text())["versions"]["torch"] == torch.__version__
 
 
+def test_several_rejected_responses_are_measured_as_one_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "FIGURES", ())
+    monkeypatch.setattr(run, "COUNTED", ())
+    recipe = BenchRecipe(
+        str(tmp_path),
+        size="tiny",
+        frames=8,
+        rejected_per_chosen=3,
+        answer_tokens=7,
+        device="cpu",
+        paths=("plain", "fast"),
+        repeats=1,
+        sweep=False,
+    )
+    text = run.bench(recipe)
+    plain, fast = json.loads((tmp_path / "summary.json").read_text())
+    assert (fast["pairs_per_video"], fast["rejected_per_chosen"]) == (3, 3)
+    assert fast["loss"] == pytest.approx(plain["loss"], rel=1e-5)
+    assert 0 < fast["max_grad_rel_diff"] < 1e-5
+    [costs] = json.loads((tmp_path / "tree.json").read_text())
+    one = count_step(sized("tiny", 7), 8, 1, "fast").needed
+    assert costs["step"] == pytest.approx(3 * fast["flops_per_pair"] / one)
+    assert 1 < costs["reference"] < costs["step"] < 3
+    assert f"as one tree: {costs['step']:.2f} times the operations of one pair" in text
+    assert text.strip() == (tmp_path / "table.md").read_text().strip()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"rejected_per_chosen": 0}, "rejected_per_chosen"),
+        ({"upstream": "somewhere", "size": "tiny", "rejected_per_chosen": 2}, "take `rejected_per_chosen`"),
         ({"frames": 0}, "frames"),
         ({"paths": ("fast", "faster")}, "upstream, plain, fast"),
         ({"paths": ()}, "upstream, plain, fast"),

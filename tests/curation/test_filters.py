@@ -21,11 +21,18 @@ CAPTIONS = "[0.0 s] On a red background a star moves left. On a blue background 
 
 
 def run(
-    name: str, base_url: str, folder: Path, chosen: str, rejected: str, question: str = "", captions: str = CAPTIONS
+    name: str,
+    base_url: str,
+    folder: Path,
+    chosen: str,
+    rejected: str,
+    question: str = "",
+    captions: str = CAPTIONS,
+    times: tuple[float, ...] = (),
 ) -> Verdict:
     pair = PreferencePair(
         "p", Video("v", "v.mp4", 9.0, 25.0, 64, 64), Query("q", "comprehensive", "object", question),
-        Perturbation("drop", ((0.0, 5.0),)), chosen, rejected, captions=captions,
+        Perturbation("drop", ((0.0, 5.0),)), chosen, rejected, (1.0, 2.0), times, captions=captions,
     )  # fmt: skip
 
     async def ask() -> Verdict:
@@ -124,6 +131,32 @@ def test_each_reason_of_the_judge(faults, tmp_path: Path, reply: str, drop: str 
     sent = json.loads(faults.requests[0])["messages"][-1]["content"]
     for part in (CAPTIONS, "Question: What {is}?", "Answer 1: {a} {captions}", "Answer 2: b"):
         assert part in sent
+
+
+LOST, MOVED = (2.0,), (2.0, 1.0)  # frames that the rejected side saw; the chosen one saw those at 1 and 2 s
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "rejected", "times", "drop"),
+    [
+        ("drop_length", "four", "one", LOST, None),
+        ("drop_length", "four", "five ", LOST, "drop_not_shorter"),
+        ("drop_length", "four", "longer", LOST, "drop_not_shorter"),
+        ("drop_length", "four", "longer", MOVED, None),
+        ("order_length", "four", "sixsix", MOVED, None),
+        ("order_length", "sixsix", "four", MOVED, None),
+        ("order_length", "four", "seven77", MOVED, "order_length_ratio"),
+        ("order_length", "seven77", "four", MOVED, "order_length_ratio"),
+        ("order_length", "four", "seven77", LOST, None),
+        ("contained", "A star.", "First a  STAR. Then a ring.", MOVED, "contained"),
+        ("contained", "A star. A ring.", "A star.", LOST, None),
+        ("contained", "A star. A ring.", "A ring. A star.", MOVED, None),
+    ],
+)
+def test_temples_rules(
+    tiny_server: str, tmp_path: Path, name: str, chosen: str, rejected: str, times: tuple[float, ...], drop: str | None
+) -> None:
+    assert run(name, tiny_server, tmp_path, chosen, rejected, times=times).drop == drop
 
 
 def test_names() -> None:

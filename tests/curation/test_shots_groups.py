@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageFilter
 from transformers import (
     CLIPConfig,
@@ -17,9 +18,7 @@ from transformers import (
     CLIPModel,
     Dinov2Config,
     Dinov2Model,
-    SiglipConfig,
     SiglipImageProcessor,
-    SiglipModel,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
@@ -31,7 +30,7 @@ from tpo_plugin.curation.shot_groups import (
     choose_groups,
     cosines,
     group,
-    list_shots,
+    look,
     merge_neighbours,
 )
 from tpo_plugin.curation.shots import SHOT_REASONS, Scan, Shot
@@ -47,14 +46,9 @@ TEXT = {**WIDTHS, "vocab_size": 64}
 SIZE = {"height": 32, "width": 32}
 
 
-@pytest.fixture(scope="module")
-def siglip(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A SigLIP of random weights: alike pictures have alike features, and that is all it knows."""
-    folder = tmp_path_factory.mktemp("siglip")
-    torch.manual_seed(0)
-    SiglipModel(SiglipConfig(text_config=TEXT, vision_config=TOWER)).save_pretrained(folder)
-    SiglipImageProcessor(size=SIZE).save_pretrained(folder)
-    return str(folder)
+def list_shots(path: Path, options: ShotOptions, encode: Callable[[np.ndarray], np.ndarray]) -> ShotList:
+    seen = look(path, options)
+    return choose_groups(seen.scan, seen.shots, encode(seen.middles), options)
 
 
 def scan(spans: list[tuple[float, float]], fps: float = 10) -> Scan:
@@ -177,6 +171,37 @@ def test_keyframes_of_any_shot() -> None:
         width = (end - start) / (count + 1)
         for number, time in enumerate(chosen, 1):
             assert abs(time - (start + number * width)) <= max(width / 2, 0.4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_keyframes_never_lie_in_what_was_removed(count: int) -> None:
+    """Two shots of one place with a flash between them, of all frames the sharpest and at the middle."""
+    video = scan([(0.0, 1.0), (1.0, 1.2), (1.2, 2.2), (2.2, 3.2)], fps=20)
+    video.sharpness[video.frames_of(video.shots[1])] = 1000
+    used = [shot for shot in video.shots if shot.start != 1.0]
+    made = choose_groups(
+        video, used, np.eye(2)[[0, 0, 1]], ShotOptions(min_groups=2, keyframes=count, max_recurrence_share=1)
+    )
+    assert [shot.span for shot in made.shots] == [(0.0, 2.2), (2.2, 3.2)]
+    assert len(made.keyframes[0]) == count
+    assert not [time for time in made.keyframes[0] if 1.0 <= time < 1.2]
+    # The two shots last 2 s together; what is shown after their first second comes 0.2 s later.
+    places = [2 * number / (count + 1) for number in range(1, count + 1)]
+    assert made.keyframes[0] == pytest.approx([place + 0.2 * (place >= 1) for place in places], abs=0.051)
+
+
+def test_a_place_may_be_longer_than_a_shot() -> None:
+    video = scan([(0.0, 9.0), (9.0, 18.0), (18.0, 19.0)])
+    made = choose_groups(video, video.shots, np.eye(2)[[0, 0, 1]], ShotOptions(min_groups=2, max_recurrence_share=1))
+    assert made.shots[0].span == (0.0, 18.0)
+    assert made.keyframes[0] == (6.0, 12.0)
+
+
+def test_a_list_comes_back_from_the_journal() -> None:
+    made = listed([0, 1, 1, 2, 0, 3, 4, 4, 5])
+    back = ShotList.from_plain(json.loads(json.dumps(made.plain())))
+    assert (back.shots, back.groups, back.keyframes) == (made.shots, made.groups, made.keyframes)
+    np.testing.assert_allclose(back.similarity, made.similarity, atol=5e-5)
 
 
 def make_film(path: Path, scenes: list[Scene], fps: float = 8) -> Path:

@@ -30,6 +30,13 @@ def test_load_dataset_and_load_from_disk_read_the_folder(curated: Path, tmp_path
     check(datasets.load_from_disk(str(folder))["train"], example_rows)
 
 
+def test_the_card_tells_of_the_curation(curated: Path, tmp_path: Path):
+    shots = {"videos": 40, "after_shots": 10, "after_groups": 1}
+    (curated / "statistics.json").write_text(json.dumps({"shots": shots}))
+    folder = export(curated, "hf", tmp_path / "hf").output
+    assert "left by the rules on groups       1    2.5   2195      4.7" in (folder / "README.md").read_text("utf-8")
+
+
 def test_an_earlier_export_is_replaced_and_nothing_else(curated: Path, tmp_path: Path):
     folder = export(curated, "hf", tmp_path / "hf").output
     pairs = json.loads((curated / "pairs.json").read_text("utf-8"))

@@ -110,3 +110,53 @@ def test_a_bad_file_is_named(tmp_path: Path, curated: Path):
     write(curated / "dataset.json", {"pairs": "pairs.json"})
     with pytest.raises(TPOError, match=r"dataset\.json must be"):
         load_pairs(curated)
+
+
+TALK = {
+    "id": "v1",
+    "data_source": "academic",
+    "video": "folder/a.mp4",
+    "conversations": [
+        {"from": "human", "value": "<image>\nWhat is shown?"},
+        {"from": "gpt", "value": "A cup."},
+        {"from": "human", "value": "And then?"},
+        {"from": "gpt", "value": "A plate."},
+    ],
+}
+
+
+def test_conversations_become_rows_to_fine_tune_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    picture = {**TALK, "image": "a.jpg"}
+    del picture["video"]
+    unanswered = {**TALK, "conversations": TALK["conversations"][:1]}
+    rows, root = load_pairs(write(tmp_path / "talks.json", [TALK, picture, unanswered, GOOD]))
+    assert [(row.id, row.prompt, row.chosen, row.rejected) for row in rows] == [
+        ("v1", "What is shown?", "A cup.", ""),
+        ("v1#2", "And then?", "A plate.", ""),
+        ("1", "What?", "yes", "no"),
+    ]
+    assert rows[0].video == rows[1].video == "folder/a.mp4"
+    assert rows[0].tpo == {"data_source": "academic"}
+    assert root == tmp_path.resolve()
+    assert "talks.json: 2 of 4 rows are left out: they have no video" in caplog.text
+
+
+def test_conversations_of_another_form_name_their_row(tmp_path: Path):
+    for wrong in ([{"role": "user", "content": "What?"}], None, "text"):
+        with pytest.raises(TPOError, match=r"talks.json, row 0 .*`conversations` must be a list of {from, value}"):
+            load_pairs(write(tmp_path / "talks.json", [{**TALK, "conversations": wrong}]))
+    with pytest.raises(TPOError, match="holds no preference pairs"):
+        load_pairs(write(tmp_path / "talks.json", [{"conversations": []}]))
+
+
+def test_several_sources_are_one_data_set(curated: Path, example_rows: list[Row], tmp_path: Path):
+    (tmp_path / "more").mkdir()
+    talks = write(tmp_path / "more" / "talks.json", [TALK])
+    rows, root = load_pairs([curated, talks])
+    assert len(rows) == len(example_rows) + 2
+    assert [(root / row.video) for row in rows[-2:]] == [(tmp_path / "more" / "folder" / "a.mp4").resolve()] * 2
+    own = (curated.parent / "videos").resolve()
+    assert [root / row.video for row in rows[: len(example_rows)]] == [own / row.video for row in example_rows]
+    assert len({row.id for row in load_pairs((talks, str(talks)), tmp_path)[0]}) == 4
+    with pytest.raises(TPOError, match="`data` is an empty list"):
+        load_pairs([])

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from tpo_plugin.dataset.selection import check_ratio, select
+from tpo_plugin.dataset.pairs import Row
+from tpo_plugin.dataset.selection import at_levels, check_ratio, difficulty_of, select
 from tpo_plugin.errors import RecipeError, TPOError
 
 ROWS = [(f"row {place}", ("localized", "comprehensive", "caption")[place % 3]) for place in range(90)]
@@ -67,3 +68,23 @@ def test_too_few_are_counted() -> None:
 def test_shares_that_make_no_sense(ratio: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match="`ratio` needs shares of 0 or more that do not sum to 0"):
         check_ratio("ratio", ratio)
+
+
+def row(perturbation: object) -> Row:
+    return Row("id", "a.mp4", "What?", "yes", "no", {} if perturbation is None else {"perturbation": perturbation})
+
+
+def test_the_difficulty_is_the_perturbations() -> None:
+    rows = [row(one) for one in (None, "text", {"name": "cut_segment", "difficulty": None}, {"difficulty": 16})]
+    assert [difficulty_of(one) for one in rows] == [None, None, None, 16.0]
+
+
+def test_levels_are_taken_in_the_rows_order() -> None:
+    rows = [row({"difficulty": level}) for level in (2, 16.0, 8, 2)] + [row(None)]
+    assert at_levels(rows, (2.0, 16.0)) == [rows[0], rows[1], rows[3]]
+    with pytest.raises(
+        TPOError, match=r"no pair has difficulty 4 or 32; the data has 16 \(1 pairs\), 8 \(1 pairs\), 2 \(2 pairs\)"
+    ):
+        at_levels(rows, (2.0, 4.0, 32.0))
+    with pytest.raises(TPOError, match="the data has no difficulties at all"):
+        at_levels(rows[-1:], (16.0,))

@@ -16,7 +16,9 @@ from tpo_plugin.evaluation.run import evaluate
 from tpo_plugin.options import EvaluateRecipe
 from tpo_plugin.records import read_jsonl
 
-TASKS = tuple(task for task in LAYOUTS if task != "tempcompass_captioning")  # whose every answer an LLM judges
+TASKS = tuple(
+    task for task in LAYOUTS if task != "tempcompass_captioning"
+)  # which an LLM judges: wrappers/test_benchmarks.py
 COUNTS = {"videomme": 5, "videomme_w_subtitle": 5, "mlvu_dev": 14, "longvideobench_val_v": 4, "vinoground": 2000} | {
     **dict.fromkeys(("tempcompass_multi_choice", "tempcompass_yes_no", "tempcompass_caption_matching"), 5),
     **{"egoschema_subset": 5, "perceptiontest_val_mc": 3},
@@ -116,7 +118,7 @@ def test_the_sample_log_scored_again_gives_the_same_numbers(finished: Path, task
 
 @pytest.mark.parametrize("family", ["llava_next_video", "qwen2_vl", "qwen2_5_vl"])
 def test_every_family_answers_every_benchmark(papers_folder: Path, tasks: Any, tiny_family: Any, family: str) -> None:
-    """In this process; LlavaOnevision, and cells, are in test_run.py. TempCompass would ask an LLM about their noise."""
+    """In this process; LlavaOnevision, and cells, are in test_run.py, TempCompass, which has a judge, in wrappers/test_benchmarks.py."""
     from lmms_eval.evaluator import simple_evaluate
 
     from tpo_plugin.evaluation.wrappers.hf import TemporalHF

@@ -89,6 +89,9 @@ def test_ours_take_the_recipe_and_what_else_they_know() -> None:
     }
     shared = replace(given, wrapper_args={"conv_template": "qwen_1_5"})
     assert model_arguments(shared, "a/llava-qwen", 96)["max_side"] == 768
+    assert "max_pixels" not in model_arguments(shared, "a/llava-qwen", 96)
+    limited = replace(shared, frames=FrameOptions(max_pixels=90_000))
+    assert model_arguments(limited, "a/llava-qwen", 96)["max_pixels"] == 90_000
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,16 @@ def test_ours_take_the_recipe_and_what_else_they_know() -> None:
             {"wrapper": "longva_tpo", "wrapper_args": {"sampler": "upstream"}, "frames": FrameOptions(max_side=384)},
             RecipeError,
             "`frames.max_side` has no effect with sampler=upstream",
+        ),
+        (
+            {"wrapper": "longva_tpo", "wrapper_args": {"sampler": "upstream"}, "frames": FrameOptions(max_pixels=9000)},
+            RecipeError,
+            "`frames.max_pixels` has no effect with sampler=upstream",
+        ),
+        (
+            {"wrapper": "tpo_hf", "wrapper_args": {"max_pixels": 90_000}},
+            RecipeError,
+            "`wrapper_args.max_pixels` is `frames.max_pixels`",
         ),
         ({"unreadable": "count"}, RecipeError, "`unreadable` has no effect with the wrapper longva"),
         ({"wrapper": "tpo_hf", "upstream": "LongVA"}, RecipeError, "`upstream` has no effect"),

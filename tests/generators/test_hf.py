@@ -12,6 +12,7 @@ import torch
 
 from tpo_plugin.errors import TPOError
 from tpo_plugin.generators import Prompt, build_generator
+from tpo_plugin.generators.base import text_prompt
 from tpo_plugin.generators.hf import HFGenerator
 from tpo_plugin.integrations.huggingface import encode
 from tpo_plugin.options import GeneratorOptions
@@ -85,6 +86,50 @@ def test_sampling_is_seeded(options: GeneratorOptions, prompts: list[Prompt]) ->
     asyncio.run(generator.generate(prompts[:2]))
     assert asyncio.run(generator.generate(prompts)) == first, "whatever was asked before"
     assert asyncio.run(build_generator(warm, seed=2).generate(prompts)) != first
+
+
+def test_a_checkpoints_own_limits_do_not_undo_sampling(options: GeneratorOptions, prompts: list[Prompt]) -> None:
+    """Qwen2-VL's and Qwen2.5-VL's checkpoints come with `top_k: 1`, with which every draw is the most likely token."""
+    generator = HFGenerator(replace(options, temperature=1.0, top_p=1.0), seed=0)
+    free = generator.generate_now(prompts)
+    generator.model.generation_config.update(do_sample=True, temperature=0.01, top_p=0.001, top_k=1)
+    assert generator.generate_now(prompts) == free != HFGenerator(options, seed=0).generate_now(prompts)
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+def test_words_alone_are_answered_as_the_model_and_its_tokenizer_do(tiny_family, family: str) -> None:
+    """By hand: the template without a video, the tokenizer's ids, the most likely token each time."""
+    options = GeneratorOptions("hf", str(tiny_family(family)), dtype="float32", device="cpu", max_new_tokens=5)
+    generator = HFGenerator(options, seed=0)
+    tokenizer, texts = (
+        generator.processor.tokenizer,
+        ["What?", "Below are two shots: a red circle, a blue square.", "x"],
+    )
+    said = []
+    for text in texts:
+        message = {"role": "user", "content": [{"type": "text", "text": text}]}
+        chat = generator.processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+        ids = tokenizer(chat, return_tensors="pt")["input_ids"]
+        shown = ids.shape[1]
+        with torch.inference_mode():
+            for _ in range(5):
+                ids = torch.cat([ids, generator.model(input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
+        said.append(tokenizer.decode(ids[0, shown:], skip_special_tokens=True).strip())
+    assert len(set(said)) > 1
+    assert "video" not in chat
+    assert [reply.text for reply in generator.generate_now([text_prompt(text) for text in texts])] == said
+
+
+def test_words_and_clips_in_one_call(options: GeneratorOptions, prompts: list[Prompt]) -> None:
+    generator = HFGenerator(options, seed=0)
+    words = [text_prompt("What?"), text_prompt("Who is it?")]
+    mixed = [words[0], *prompts, words[1]]
+    replies = generator.generate_now(mixed)
+    assert replies == [
+        *generator.generate_now(words[:1]),
+        *generator.generate_now(prompts),
+        *generator.generate_now(words[1:]),
+    ]
 
 
 def test_missing_checkpoint(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tpo_plugin.errors import ServerError
 from tpo_plugin.generators import Prompt, build_generator
+from tpo_plugin.generators.base import text_prompt
 from tpo_plugin.llm import ChatClient, Reply
 from tpo_plugin.options import GeneratorOptions, ServerOptions
 from tpo_plugin.tiny.server import completion, read_request
@@ -66,6 +67,11 @@ def test_request(faults, tmp_path: Path) -> None:
     for sent, frame in zip(pictures, prompt("What?").frames):
         assert sent.shape == frame.shape
         assert np.abs(sent.astype(int) - frame).mean() < 4, "JPEG loses a little, no more"
+
+
+def test_words_alone_are_a_plain_message(faults, tmp_path: Path) -> None:
+    generate(faults.base_url, tmp_path, [text_prompt("Sum up.")])
+    assert json.loads(faults.requests[0])["messages"] == [{"role": "user", "content": "Sum up."}]
 
 
 def test_greedy_request_has_no_seed(faults, tmp_path: Path) -> None:

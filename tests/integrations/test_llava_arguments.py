@@ -130,6 +130,11 @@ def test_abbreviations_are_refused(argv: list[str]) -> None:
         parse(*argv)
 
 
+def test_an_order_needs_no_other_option() -> None:
+    training, _ = parse("--tpo", "--tpo_order", "hard_to_easy", "--tpo_path", "plain")
+    assert (training.tpo_order, training.tpo_difficulty, training.tpo_reference_model) == ("hard_to_easy", None, None)
+
+
 def test_pairs_of_a_video_fill_a_batch_or_a_part_of_one() -> None:
     training, _ = parse("--tpo", "--tpo_pairs_per_video", "4")
     assert (training.tpo_path, training.tpo_pairs_per_video, training.per_device_train_batch_size) == ("fast", 4, 8)
@@ -186,6 +191,19 @@ def test_a_draw_of_the_rows_is_checked_before_anything_is_loaded() -> None:
         (["--tpo", "--tpo_ratio", "8"], "--tpo_ratio is localized:comprehensive, such as 8:2; it is '8'"),
         (["--tpo", "--tpo_ratio", "0:0"], "`--tpo_ratio` needs shares of 0 or more that do not sum to 0"),
         (["--tpo_ratio", "8:2"], "--tpo_ratio has no effect without --tpo"),
+        (
+            ["--tpo", "--tpo_difficulty", "easy"],
+            "--tpo_difficulty is a level or several, such as 16 or 16,8; it is 'easy'",
+        ),
+        (["--tpo_difficulty", "16"], "--tpo_difficulty has no effect without --tpo"),
+        (
+            ["--tpo", "--tpo_order", "easy_to_hard", "--group_by_modality_length"],
+            "--tpo_order and --group_by_modality_length both",
+        ),
+        (
+            ["--tpo", "--dpo_alpha", "0", "--tpo_reference_model", "base"],
+            "--tpo_reference_model has no effect with --dpo_alpha 0",
+        ),
     ],
 )
 def test_a_draw_that_makes_no_sense(flags: list[str], says: str) -> None:

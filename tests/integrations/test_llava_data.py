@@ -85,6 +85,8 @@ class Place:
             tpo_max_broken=0.5,
             tpo_max_pairs=None,
             tpo_ratio=None,
+            tpo_difficulty=None,
+            tpo_order=None,
             dpo_alpha=1.0,
             output_dir=str(folder / "out"),
             seed=3,

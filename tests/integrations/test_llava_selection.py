@@ -19,7 +19,7 @@ DATA = SimpleNamespace(data_path="pairs.json", video_folder="", image_folder="")
 
 
 def drawn(most: int | None, ratio: str | None, seed: int = 0) -> list[str]:
-    options = SimpleNamespace(tpo_max_pairs=most, tpo_ratio=ratio, seed=seed)
+    options = SimpleNamespace(tpo_max_pairs=most, tpo_ratio=ratio, tpo_difficulty=None, tpo_order=None, seed=seed)
     return [row["id"] for row in chosen_rows(check_rows(ROWS, DATA), options)]
 
 
@@ -43,3 +43,79 @@ def test_a_rejected_answer_may_be_missing_where_it_is_not_used(lack: dict[str, A
         check_rows([row], DATA)
     with pytest.raises(TPOError, match="`rejected` must be a text that is not empty, it is 7"):
         check_rows([{**row, "rejected": 7}], DATA, with_rejected=False)
+
+
+def levelled(*levels: float | None) -> list[dict[str, Any]]:
+    return check_rows(
+        [
+            {**ROWS[0], "id": f"{place}", "tpo": {"perturbation": {"name": "drop", "difficulty": level}}}
+            for place, level in enumerate(levels)
+        ],
+        DATA,
+    )
+
+
+def of(difficulty: str | None, order: str | None, rows: list[dict[str, Any]]) -> list[str]:
+    options = SimpleNamespace(tpo_difficulty=difficulty, tpo_order=order, tpo_max_pairs=None, tpo_ratio=None, seed=0)
+    return [row["id"] for row in chosen_rows(rows, options)]
+
+
+def test_rows_of_some_levels() -> None:
+    rows = levelled(16.0, 8, 2, 16, None)
+    assert of("16", None, rows) == ["0", "3"]
+    assert of("16,2", "easy_to_hard", rows) == ["0", "2", "3"]
+    assert of(None, None, rows) == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "order", "levels", "says"),
+    [
+        ("4", None, (16, 8), r"no pair has difficulty 4; the data has 16 \(1 pairs\), 8 \(1 pairs\)"),
+        ("16", None, (None, None), "no pair has difficulty 16; the data has no difficulties at all"),
+        (
+            None,
+            "hard_to_easy",
+            (16, None, None),
+            r"--tpo_order hard_to_easy .* 2 of 3 rows have none \(the first is 1\)",
+        ),
+        ("16;8", None, (16,), "--tpo_difficulty is a level or several, such as 16 or 16,8; it is '16;8'"),
+    ],
+)
+def test_levels_that_are_not_there(difficulty: str | None, order: str | None, levels: Any, says: str) -> None:
+    with pytest.raises(TPOError, match=says):
+        of(difficulty, order, levelled(*levels))
+
+
+def talk(*texts: str) -> list[dict[str, str]]:
+    return [{"from": speaker, "value": text} for speaker, text in zip(("human", "gpt") * len(texts), texts)]
+
+
+def test_conversations_are_a_row_for_each_question_to_fine_tune_on() -> None:
+    row = {
+        "id": "a",
+        "video": "v.mp4",
+        "data_source": "x",
+        "conversations": talk("<image>\nWhat?", "This.", "And?", "That."),
+    }
+    found = check_rows([row, {**row, "id": None}], DATA, with_rejected=False)
+    assert [(one["id"], one["prompt"], one["chosen"], one["rejected"], one["answer"]) for one in found] == [
+        ("a", "What?", "This.", "", "This."),
+        ("a#2", "And?", "That.", "", "That."),
+        ("row 2", "What?", "This.", "", "This."),
+        ("row 3", "And?", "That.", "", "That."),
+    ]
+    assert all(one["video"] == "v.mp4" for one in found)
+
+
+@pytest.mark.parametrize(
+    ("conversations", "with_rejected", "says"),
+    [
+        (talk("What?", "This."), True, r"row 0 .* have no rejected answers: give --dpo_alpha 0"),
+        (talk("What?"), False, r"row 0 .* no question of `human` with an answer of `gpt`"),
+        ([{"from": "human"}], False, r"row 0 .*`conversations` must be a list of {from, value}"),
+        (talk("What?", " "), False, r"row 0 .*`chosen` must be a text that is not empty"),
+    ],
+)
+def test_conversations_that_cannot_be_trained_on(conversations: Any, with_rejected: bool, says: str) -> None:
+    with pytest.raises(TPOError, match=says):
+        check_rows([{"video": "v.mp4", "conversations": conversations}], DATA, with_rejected)

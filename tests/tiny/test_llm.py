@@ -109,3 +109,27 @@ def test_answers_from_captions() -> None:
 )
 def test_scores_from_captions(question: str, given: str, score: int) -> None:
     assert asked("score", question=question, answer=given) == str(score)
+
+
+def test_a_shot_is_described_by_its_own_frames_alone() -> None:
+    frames = list(frames_at(SCENES, [0.5, 3.5, 4.5, 7.5], 64))
+    said = llm.answer(template("caption_shot").format(before=2, count=2), frames)
+    assert said == "On a blue background a square moves up."
+    assert llm.answer(template("caption_shot").format(before=3, count=1), frames) == "On a blue background a square."
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        ["green cross down", "red circle left", "blue square"],
+        ["On a green background a cross moves down.", "On a red background a circle moves left.", "On a blue background a square."],
+    ],
+)  # fmt: skip
+def test_summaries_keep_the_order_of_the_shots(captions: list[str]) -> None:
+    def summary(listed: list[str]) -> str:
+        lines = "\n".join(f"Shot {number}: {caption}" for number, caption in enumerate(listed, 1))
+        return llm.answer(template("summary").format(captions=lines), [])
+
+    assert summary(captions) == "green cross down, red circle left, blue square"
+    assert summary(captions[::-1]) == "blue square, red circle left, green cross down"
+    assert summary(["a dog barks."]) == "a dog barks"

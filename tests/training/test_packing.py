@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tpo_plugin.training.attention import chains_of, marker, tree_attention, tree_mask
-from tpo_plugin.training.packing import Branches, Packed, chains, common_prefix, pack
+from tpo_plugin.training.packing import PLACEHOLDER, Branches, Packed, chains, common_prefix, pack, widened
 
 
 def draw(seed: int) -> list[list[Branches]]:
@@ -121,6 +121,54 @@ def test_a_tree_of_one_video_two_prompts() -> None:
         (6, 7, ((0, 4),)),
         (7, 9, ((0, 3),)),
     ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_is_there_twice(seed: int) -> None:
+    """A tree has as many tokens as its sequences have different beginnings."""
+    videos = draw(seed)
+    beginnings = set()
+    for number, video in enumerate(videos):
+        for ids, _ in sequences([video]):
+            beginnings |= {(number, *ids[: end + 1].tolist()) for end in range(len(ids))}
+    assert len(pack(videos).ids) == len(beginnings)
+
+
+def test_pairs_with_one_chosen_response_share_it() -> None:
+    prompt, chosen = torch.tensor([7, 8, 9]), torch.tensor([1, 2, 0])
+    pairs = [Branches(prompt, (chosen, torch.tensor([3, number, 0]))) for number in range(4, 8)]
+    packed = pack([pairs])
+    assert packed.ids.tolist() == [7, 8, 9, 1, 2, 0, 3, 4, 0, 5, 0, 6, 0, 7, 0]
+    assert packed.positions.tolist() == [0, 1, 2, 3, 4, 5, 3, 4, 5, 4, 5, 4, 5, 4, 5]
+    assert packed.targets[packed.members[::2].any(dim=0)].tolist() == [3, 4, 5]
+    assert packed.members[::2].all(dim=0).sum() == 3, "the same tokens for each pair"
+    assert [packed.targets[row].tolist() for row in packed.members[1::2]] == [
+        [6, 7, 8],
+        [6, 9, 10],
+        [6, 11, 12],
+        [6, 13, 14],
+    ]
+    assert packed.sources.tolist() == [2, 3, 4, 2, 6, 7, 6, 9, 6, 11, 6, 13]
+    assert packed.lengths == [3] * 8
+
+
+def test_a_video_in_a_shared_tree_is_widened() -> None:
+    prompt = torch.tensor([7, PLACEHOLDER, 9])
+    pairs = [Branches(prompt, (torch.tensor([1, 2]), torch.tensor([1, number]))) for number in (3, 4)]
+    packed = widened(pack([pairs, pairs[:1]]), [6, 4])
+    assert packed.positions.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 0, 1, 2, 3, 4, 5, 5]
+    assert packed.ids.tolist()[5:10] == [9, 1, 2, 3, 4]
+    assert packed.targets.tolist() == [6, 7, 8, 9, 14, 15, 16]
+    assert packed.sources.tolist() == [5, 6, 6, 6, 13, 14, 14]
+    assert [(root.start, root.stop, root.prompt) for root in packed.roots] == [(0, 10, 6), (10, 17, 4)]
+
+
+def test_prompts_of_one_video_begin_alike() -> None:
+    response = (torch.tensor([1]),)
+    with pytest.raises(ValueError, match="do not begin alike"):
+        pack([[Branches(torch.tensor([5, 6]), response), Branches(torch.tensor([6]), response)]])
+    with pytest.raises(ValueError, match="a prompt has no tokens"):
+        pack([[Branches(torch.tensor([], dtype=torch.long), response)]])
 
 
 def test_common_prefix() -> None:

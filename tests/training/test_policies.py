@@ -97,7 +97,7 @@ def test_an_unknown_structure_is_refused():
         (("projecter",), None, "choose from projector, language_model, vision_tower"),
         ((), None, "choose from"),
         (("projector",), LoraOptions(), "add `language_model` to `trainable`"),
-        (("language_model", "vision_tower"), LoraOptions(), "take `vision_tower` out"),
+        (("vision_tower", "projector"), LoraOptions(), "add `language_model` to `trainable`"),
     ],
 )
 def test_choices_that_cannot_be_trained_are_refused(trainable, lora, cure):

@@ -27,6 +27,40 @@ def test_an_epoch_has_all_rows_once(size):
     assert len(GroupedSampler(VIDEOS, size, 0)) == len(VIDEOS)
 
 
+LEVELS = [-(2.0 ** (1 + index % 3)) for index in range(len(VIDEOS))]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 8, 100])
+def test_levels_come_in_ascending_order(size):
+    sampler, seen = GroupedSampler(VIDEOS, size, 0, LEVELS), []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        rows = list(sampler)
+        assert sorted(rows) == list(range(len(VIDEOS)))
+        assert [LEVELS[row] for row in rows] == sorted(LEVELS)
+        seen.append(tuple(rows))
+    assert len(set(seen)) == 3
+    assert list(GroupedSampler(VIDEOS, size, 0, [7.0] * len(VIDEOS))) == order(size)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_units_stay_whole_within_a_level(size):
+    videos, levels = [f"video {row // 12}" for row in range(60)], [float(row % 3) for row in range(60)]
+    del videos[-1], levels[-1]  # one level ends with less than a unit
+    rows = list(GroupedSampler(videos, size, 0, levels))
+    units = [rows[start : start + size] for start in range(0, len(rows), size)]
+    whole = Counter(
+        (videos[unit[0]], levels[unit[0]]) for unit in units if len({(videos[row], levels[row]) for row in unit}) == 1
+    )
+    groups = Counter(zip(videos, levels))
+    assert sum(whole.values()) >= sum(count // size for count in groups.values()) - 2
+
+
+def test_a_level_for_each_row():
+    with pytest.raises(ValueError, match="55 rows have 1 levels"):
+        GroupedSampler(VIDEOS, 2, 0, [1.0])
+
+
 @pytest.mark.parametrize("size", [2, 3, 4, 5])
 def test_units_hold_one_video_wherever_it_has_enough_rows(size):
     for epoch in range(3):

@@ -92,6 +92,33 @@ def test_loss_and_gradients_equal_the_plain_path(family: Any, videos: int, pairs
     assert_same_gradients(one, other)
 
 
+def test_twelve_rejected_with_one_chosen_equal_the_plain_path(family: Any) -> None:
+    """TEMPLE's data: every pair of a video has the same prompt and chosen response, which are in the tree once."""
+    model, processor = family
+    one, other = copies(model)
+    clip = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), dtype=np.uint8)
+    prompt, chosen = Prompt(clip, tuple(range(6)), 12.0, QUESTIONS[0]), ANSWERS[1]
+    lists = [" ".join(chosen.split()[number % 7 :] + ["star"] * (number // 7 + 1)) for number in range(12)]
+    encoded = [encode_pair(processor, prompt, (chosen, rejected)) for rejected in lists]
+    packed = collate_trees(encoded, [0] * 12)["tree"].packed
+    first = encoded[0]
+    lengths = [
+        len(first.prompt["input_ids"][0]),
+        len(first.responses[0]),
+        *(len(pair.responses[1]) for pair in encoded),
+    ]
+    assert len(packed.ids) <= sum(lengths)
+    expected, found = plain(one, processor, encoded), fast(other, encoded, [0] * 12)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    losses = []
+    for logps in (expected, found):
+        margins = 0.3 * (logps[0] - logps[1])
+        losses.append(-torch.nn.functional.logsigmoid(margins).mean() - 0.1 * logps[0].mean())
+        losses[-1].backward()
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-5)
+    assert_same_gradients(one, other)
+
+
 class Squares(TorchDispatchMode):
     """Records the operations that make a tensor with two dimensions of `length`."""
 

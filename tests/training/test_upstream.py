@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import pytest
 
 from tpo_plugin import recipe as recipes
 from tpo_plugin.cli import main
-from tpo_plugin.errors import RecipeError
+from tpo_plugin.errors import RecipeError, TPOError
 from tpo_plugin.integrations.checkout import Checkout
-from tpo_plugin.options import UpstreamRecipe
-from tpo_plugin.training.upstream import _check, _command, known_flags, words
+from tpo_plugin.options import ChainRecipe, UpstreamRecipe
+from tpo_plugin.training.upstream import STEP, _check, _command, _comparable, _record, known_flags, step_result, words
 
 SCRIPT = """
 class ModelArguments:
@@ -143,6 +144,52 @@ def test_what_the_script_would_not_take_is_refused(checkout: Checkout, recipe: U
     with pytest.raises(RecipeError, match=text):
         _check(recipe, known)
     _check(UpstreamRecipe("LongVA", needed(beta=0.3)), known)
+
+
+@pytest.mark.parametrize(
+    ("lora", "name"), [(True, "a-llava-merged"), ("True", "a-llava-merged"), (False, "a-llava"), (None, "a-llava")]
+)
+def test_a_step_lies_under_the_name_that_upstream_goes_by(tmp_path: Path, lora: object, name: str) -> None:
+    assert step_result({"output_dir": "runs/a-llava", "lora_enable": lora}, tmp_path) == tmp_path / name
+
+
+def test_what_a_step_is_made_of(tmp_path: Path) -> None:
+    recipe = UpstreamRecipe("LongVA", needed(beta=0.3))
+    made_of = {"start": "abc", "recipe": _comparable(recipe)}
+    assert _record(tmp_path, made_of) == {}
+    record = {**made_of, "seconds": 1.5}
+    (tmp_path / STEP).write_text(json.dumps(record))
+    moved = UpstreamRecipe("LongVA", needed(beta=0.3, output_dir="elsewhere", model_name_or_path="n"), processes=8)
+    assert _record(tmp_path, {**made_of, "recipe": _comparable(moved)}) == record
+    other = UpstreamRecipe("LongVA", needed(beta=0.2))
+    for changed, says in (
+        ({"recipe": _comparable(other)}, "flags.beta: 0.3 -> 0.2"),
+        ({"start": "d"}, "start: abc -> d"),
+    ):
+        with pytest.raises(TPOError, match=rf"{says}\): remove that folder and those of the steps after it"):
+            _record(tmp_path, {**made_of, **changed})
+
+
+def test_temples_recipe_holds_the_papers_numbers() -> None:
+    """arXiv 2503.16929: stages 16 to 2 without SFT term, then SFT with the vision tower; LoRA r 32, batch 16."""
+    chain = recipes.load(ChainRecipe, "llava_video/temple")
+    steps = []
+    for step in chain.steps:
+        data = recipes.read(step["recipe"])
+        for key in step.keys() - {"name", "recipe"}:
+            recipes.change(data, key, step[key])
+        steps.append(recipes.parse(UpstreamRecipe, data))
+    *stages, sft = steps
+    assert [one.flags["tpo_difficulty"] for one in stages] == ["16", "8", "4", "2"]
+    same = [{key: value for key, value in one.flags.items() if key != "tpo_difficulty"} for one in stages]
+    assert same == [same[0]] * 4
+    names = ("lora_r", "lora_alpha", "learning_rate", "dpo_alpha", "gamma")
+    assert [same[0][name] for name in names] == [32, 64, 5e-6, 1.0, 0.0]
+    assert [sft.flags[name] for name in names] == [32, 32, 1e-4, 0.0, 1.0]
+    assert ["tower" in one["mm_tunable_parts"] for one in (same[0], sft.flags)] == [False, True]
+    assert sft.flags["tpo_difficulty"] is None
+    for one in steps:
+        assert one.processes * one.flags["per_device_train_batch_size"] * one.flags["gradient_accumulation_steps"] == 16
 
 
 def test_the_command_takes_such_a_recipe_by_its_key(

@@ -71,7 +71,7 @@ class Facts:
 
     def options(self, **changes: Any) -> Any:
         values = {"tpo_time_instruction": False, "tpo_force_sample": False, "tpo_max_broken": 0.01, "seed": 0}
-        values |= {"tpo_max_pairs": None, "tpo_ratio": None, "dpo_alpha": 1.0}
+        values |= dict.fromkeys(("tpo_max_pairs", "tpo_ratio", "tpo_difficulty", "tpo_order")) | {"dpo_alpha": 1.0}
         return SimpleNamespace(**values | {"output_dir": str(self.folder / "out")} | changes)
 
     def theirs(self, **changes: Any) -> Any:

@@ -12,6 +12,7 @@ import pytest
 
 from tpo_plugin.errors import VideoError
 from tpo_plugin.video import probe, read_frames, write_video
+from tpo_plugin.video.decode import reduced_size
 
 Write = Callable[..., Path]
 NumberOf = Callable[[np.ndarray], int]
@@ -93,6 +94,37 @@ def test_large_pictures_are_reduced_and_keep_their_shape(tmp_path: Path) -> None
     assert (info.width, info.height) == (180, 320)
     assert read_frames(path, [0.0], max_side=160).shape == (1, 160, 90, 3)
     assert read_frames(path, [0.0, 1.0], max_side=1000).shape == (2, 320, 180, 3)
+    assert read_frames(path, [0.0], max_pixels=14400).shape == (1, 160, 90, 3)
+    assert read_frames(path, [0.0], max_side=160, max_pixels=3600).shape == (1, 80, 45, 3)
+    assert read_frames(path, [0.0], max_pixels=320 * 180).shape == (1, 320, 180, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "limits", "expected"),
+    [
+        ((1920, 1080), (768, 90_000), (400, 225)),  # exactly 16:9 and 90,000
+        ((1920, 1080), (None, 250_000), (666, 375)),  # 666.67 x 375: down, never up
+        ((640, 480), (None, 90_000), (346, 259)),
+        ((300, 300), (768, 90_000), (300, 300)),
+        ((1000, 400), (500, 90_000), (474, 189)),  # first 500 x 200, then by 0.9487
+    ],
+)
+def test_reduction_never_ends_above_the_limit(
+    size: tuple[int, int], limits: tuple[int | None, int], expected: tuple[int, int]
+) -> None:
+    assert reduced_size(*size, *limits) == expected
+    assert reduced_size(*reversed(size), *limits) == expected[::-1]
+
+
+def test_reduction_keeps_the_shape() -> None:
+    rng = random.Random(0)
+    for _ in range(500):
+        width, height, most = rng.randint(16, 4000), rng.randint(16, 4000), rng.randint(256, 300_000)
+        across, down = reduced_size(width, height, None, most)
+        assert across * down <= max(most, 2 * max(across, down))
+        assert abs(across - down * width / height) <= 1 + width / height, "each side is less than a pixel too short"
+        if width * height <= most:
+            assert (across, down) == (width, height)
 
 
 @pytest.mark.parametrize(

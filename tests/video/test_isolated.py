@@ -41,7 +41,7 @@ def test_hang_and_crash(write: Callable[..., Path], tmp_path: Path, monkeypatch:
 
     async def reason(decoder: IsolatedDecoder, function: Callable[..., Any]) -> str:
         with pytest.raises(VideoError) as caught:
-            await decoder._call(function, Path("x.mp4"))
+            await decoder.call(function, Path("x.mp4"))
         return caught.value.reason
 
     async def run() -> None:
@@ -70,7 +70,7 @@ def test_leaving_stops_work_in_progress(tmp_path: Path, monkeypatch: pytest.Monk
 
     async def run() -> float:
         with IsolatedDecoder(workers=1, timeout=100.0) as decoder:
-            task = asyncio.create_task(decoder._call(slow_decoder.sleep, Path("x")))
+            task = asyncio.create_task(decoder.call(slow_decoder.sleep, Path("x")))
             await asyncio.sleep(0.5)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,32 @@ from tpo_plugin.evaluation.run import check_recipe
 from tpo_plugin.evaluation.wrapper import frame_counts
 from tpo_plugin.folders import checkpoint_digest
 from tpo_plugin.integrations.checkout import find_checkout
-from tpo_plugin.options import AblateRecipe, CurateRecipe, EvaluateRecipe, NeedleRecipe, TrainRecipe, UpstreamRecipe
+from tpo_plugin.options import (
+    AblateRecipe,
+    ChainRecipe,
+    CurateRecipe,
+    EvaluateRecipe,
+    NeedleRecipe,
+    TrainRecipe,
+    UpstreamRecipe,
+)
 from tpo_plugin.records import stable_id
+from tpo_plugin.training import chain
+from tpo_plugin.training.chain import Step
+from tpo_plugin.training.upstream import leaves_adapters, step_result
 
 NAME = re.compile(r"[A-Za-z]\w*")
 PLACE = re.compile(r"\{(\w+)\}")
 RESERVED = ("seed", "output")
+MODEL = "flags.model_name_or_path"  # of a script
 KINDS: dict[str, type] = {"curate": CurateRecipe, "evaluate": EvaluateRecipe, "needle": NeedleRecipe}
 Plain = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One command to run: `recipe` is resolved, `folder` its output, `identity` what its result depends on.
+    """One command to run: `recipe` is resolved, `folder` its output, `identity` what its result depends on, `after` the names that a
+    training uses.
 
     `name` is the entry's; the steps of one training share it and run in their order.
     """
@@ -40,14 +53,16 @@ class Stage:
     folder: Path
     recipe: Plain
     identity: str
+    after: tuple[str, ...] = ()
 
 
 @dataclass
 class Known:
-    """What a `{name}` in a recipe stands for, and on what the results behind it depend."""
+    """What a `{name}` in a recipe stands for, and on what the results behind it depend; `adapters` are results that are no checkpoint."""
 
     values: dict[str, Any]
     identities: dict[str, str]
+    adapters: set[str] = field(default_factory=set)
 
     def add(self, name: str, value: Any, identity: str) -> None:
         """RecipeError for a name that is taken, or is none."""
@@ -72,13 +87,10 @@ def plan(recipe: AblateRecipe, folder: Path, seed: int, prepared: Mapping[str, A
     for name, entry in recipe.curate.items():
         stages.append(_stage("curate", name, folder / "curate" / name, entry, known))
         known.add(name, str(stages[-1].folder), stages[-1].identity)
-    trained = []
     for name, entry in recipe.train.items():
         steps = _training(name, folder / "train" / name, entry, known, next(iter(recipe.models)))
-        trained.append((name, result(steps[-1]), steps[-1].identity))
+        known.add(name, result(steps[-1]), steps[-1].identity)
         stages += steps
-    for name, checkpoint, identity in trained:
-        known.add(name, checkpoint, identity)
     labels = [*recipe.models, *recipe.train]
     for command in ("evaluate", "needle"):
         for name, entry in getattr(recipe, command).items():
@@ -89,7 +101,16 @@ def plan(recipe: AblateRecipe, folder: Path, seed: int, prepared: Mapping[str, A
 
 def result(stage: Stage) -> str:
     """The checkpoint that a training leaves."""
-    return str(stage.recipe["flags"]["output_dir"] if "flags" in stage.recipe else stage.folder / "model")
+    if "flags" in stage.recipe:
+        return str(stage.recipe["flags"]["output_dir"])
+    last = _chain(stage.recipe)[-1] if "steps" in stage.recipe else None
+    if last is None or isinstance(last.recipe, TrainRecipe):
+        return str(stage.folder / "model")
+    return str(step_result(last.recipe.flags, last.folder))  # under its own name, which upstream's loaders go by
+
+
+def _chain(recipe: Plain) -> list[Step]:
+    return chain.plan(recipes.parse(ChainRecipe, recipe))
 
 
 def _check_cells(stages: Sequence[Stage]) -> None:
@@ -126,8 +147,16 @@ def _training(name: str, folder: Path, entry: Any, known: Known, base: str) -> l
         before = (known.values[base], known.identities[base])
         if steps:
             before = (result(steps[-1]), steps[-1].identity)
-        steps.append(_stage("train", name, place, one, known, before))
+        step = _stage("train", name, place, one, known, before)
+        if _adapts(step):
+            known.adapters.add(result(step))
+        steps.append(step)
     return steps
+
+
+def _adapts(stage: Stage) -> bool:
+    """Whether the stage's script leaves adapters (a recipe without a script merges its own)."""
+    return "flags" in stage.recipe and leaves_adapters(stage.recipe["flags"])
 
 
 def _measurement(command: str, name: str, folder: Path, entry: Any, known: Known, labels: list[str]) -> Stage:
@@ -159,30 +188,52 @@ def _stage(
     changes = {key: value for key, value in entry.items() if key != "recipe"}
     used: list[str] = []
     data = recipes.read(entry["recipe"])
-    upstream = command == "train" and "upstream" in data
-    defaults: Plain = {"flags.seed" if upstream else "seed": known.values["seed"]} if command != "needle" else {}
-    if upstream:
-        last = Path(str((data.get("flags") or {}).get("output_dir") or "model")).name
-        defaults["flags.output_dir"] = str(folder / last)  # its name selects a class in upstream's loaders
-    else:
-        defaults["output"] = str(folder)
-    if start:
-        defaults["flags.model_name_or_path" if upstream else "model"] = start[0]
-    if models:
-        defaults["models"] = models[0]
-    for key, value in {**defaults, **_filled(changes, known, where, used)}.items():
-        _set(data, key, value, where)
-    kind = KINDS.get(command, UpstreamRecipe if upstream else TrainRecipe)
+    kind = KINDS.get(command) or _training_kind(data)
+    model = MODEL if kind is UpstreamRecipe else "model"
+    for key, value in {
+        **_defaults(kind, folder, data, known.values["seed"]),
+        **({model: start[0]} if start else {}),
+        **({"models": models[0]} if models else {}),
+        **{model if key == "model" else key: value for key, value in _filled(changes, known, where, used).items()},
+    }.items():
+        try:
+            recipes.change(data, key, value)
+        except RecipeError as error:
+            raise RecipeError(f"`{where}`: {error}") from None
     resolved = recipes.to_plain(recipes.parse(kind, data, f"{where} ({entry['recipe']})"))
+    begun = resolved["flags"].get("model_name_or_path") if kind is UpstreamRecipe else resolved.get("model")
+    if command == "train" and begun in known.adapters:
+        raise RecipeError(
+            f"`{where}` starts from {begun}, which holds adapters alone: train that one in a recipe with `steps`, which merges them"
+        )
     depends = [part[1] for part in (start, models) if part]
-    of = stable_id(command, recipes.read(entry["recipe"]), changes, known.values["seed"], depends)
-    identity = stable_id(of, {name: known.identities[name] for name in sorted(set(used))}, _code(resolved))
-    return Stage(command, name, folder, resolved, identity)
+    read: Any = recipes.read(entry["recipe"])
+    parts = [resolved]
+    if kind is ChainRecipe:
+        parts = [recipes.to_plain(step.recipe) for step in _chain(resolved)]
+        read = [read, *(recipes.read(step["recipe"]) for step in resolved["steps"])]
+    of = stable_id(command, read, changes, known.values["seed"], depends)
+    names = sorted(set(used))
+    identity = stable_id(of, {name: known.identities[name] for name in names}, _code(parts))
+    return Stage(command, name, folder, resolved, identity, tuple(names) if command == "train" else ())
 
 
-def _code(recipe: Plain) -> dict[str, str | None]:
-    """The releases of the packages that a result depends on, and the commits of the checkouts that the recipe names."""
-    commits = {place: find_checkout(place, strict=False).commit for place in sorted(set(_checkouts(recipe)))}
+def _training_kind(data: Plain) -> type:
+    return UpstreamRecipe if "upstream" in data else ChainRecipe if "steps" in data else TrainRecipe
+
+
+def _defaults(kind: type, folder: Path, data: Plain, seed: int) -> Plain:
+    """What an ablation sets in a recipe."""
+    if kind is UpstreamRecipe:
+        last = Path(str((data.get("flags") or {}).get("output_dir") or "model")).name  # upstream's loaders choose by it
+        return {"flags.seed": seed, "flags.output_dir": str(folder / last)}
+    return {"output": str(folder), **({} if kind is NeedleRecipe else {"seed": seed})}
+
+
+def _code(parts: Sequence[Plain]) -> dict[str, str | None]:
+    """The releases of the packages that a result depends on, and the commits of the checkouts that its recipes name."""
+    places = {place for recipe in parts for place in _checkouts(recipe)}
+    commits = {place: find_checkout(place, strict=False).commit for place in sorted(places)}
     return {**releases("trl", "accelerate", "decord"), **commits}
 
 
@@ -192,15 +243,6 @@ def _checkouts(recipe: Plain) -> Iterator[str]:
             yield from _checkouts(value)
         elif key == "upstream" and value:
             yield value
-
-
-def _set(data: Plain, key: str, value: Any, where: str) -> None:
-    *parents, last = str(key).split(".")
-    for parent in parents:
-        data = data.setdefault(parent, {})
-        if not isinstance(data, dict):
-            raise RecipeError(f"`{where}`: cannot set {key}: `{parent}` is not a section")
-    data[last] = value
 
 
 def _filled(value: Any, known: Known, where: str, used: list[str]) -> Any:

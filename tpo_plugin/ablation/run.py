@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +78,28 @@ def prepared(recipe: AblateRecipe, folder: Path, seed: int) -> AbstractContextMa
 
 
 def _run_all(recipe: AblateRecipe, seed: int, stages: Sequence[Stage]) -> None:
-    """The stages in their order; trainings, each step after step, `workers` at once."""
+    """The stages in their order; trainings, each step after step and after those that it starts from, `workers` at once."""
     for command in ORDER:
         entries = groupby((stage for stage in stages if stage.command == command), key=lambda stage: stage.name)
-        chains = [list(steps) for _, steps in entries]
+        waiting = {name: list(steps) for name, steps in entries}
+        running: dict[Future[None], str] = {}
         with ThreadPoolExecutor(recipe.workers if command == "train" else 1) as pool:
-            runs = [pool.submit(_run_chain, recipe, seed, chain) for chain in chains]
             try:
-                for run in runs:
-                    run.result()
+                while waiting or running:
+                    for name in _ready(waiting, list(running.values())):
+                        running[pool.submit(_run_chain, recipe, seed, waiting.pop(name))] = name
+                    for run in wait(running, return_when=FIRST_COMPLETED).done:
+                        del running[run]
+                        run.result()
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)  # those that run come to their end
                 raise
+
+
+def _ready(waiting: Mapping[str, Sequence[Stage]], running: Sequence[str]) -> list[str]:
+    """Those of the waiting entries that use no result of one that waits or runs."""
+    open_ = {*waiting, *running}
+    return [name for name, steps in waiting.items() if not any((open_ - {name}) & {*step.after} for step in steps)]
 
 
 def _run_chain(recipe: AblateRecipe, seed: int, chain: Sequence[Stage]) -> None:
@@ -102,14 +112,30 @@ def _run_chain(recipe: AblateRecipe, seed: int, chain: Sequence[Stage]) -> None:
 
 def _finished(stage: Stage) -> bool:
     """Whether the stage's folder holds its result, made of the same."""
+    marker = _marker(stage)
+    return marker.get("identity") == stage.identity and "seconds" in marker
+
+
+def _marker(stage: Stage) -> dict[str, Any]:
+    """What the folder's last run was made of, and how long it took if it ended well; {} before the first."""
     file = stage.folder / DONE
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["identity"] == stage.identity
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def _set_aside(folder: Path) -> None:
+    """Rename the folder, so that a training of another make can take its place: `tpo train` writes into none that holds another run."""
+    number = next(number for number in count(1) if not folder.with_name(f"{folder.name}.old-{number}").exists())
+    old = folder.rename(folder.with_name(f"{folder.name}.old-{number}"))
+    logger.warning("what %s is made of has changed: it runs again, and what was there is now %s", folder, old)
 
 
 def _run(recipe: AblateRecipe, seed: int, stage: Stage) -> None:
     """Run the stage's command with its recipe; TPOError if it fails."""
     given, log = stage.folder / "given.yaml", stage.folder / LOG
-    (stage.folder / DONE).unlink(missing_ok=True)
+    if stage.command == "train" and _marker(stage).get("identity", stage.identity) != stage.identity:
+        _set_aside(stage.folder)
+    write_json(stage.folder / DONE, {"identity": stage.identity})
     write_text(given, yaml.safe_dump(stage.recipe, sort_keys=False, allow_unicode=True))
     logger.info("seed %d: %s %s starts; log: %s", seed, stage.command, stage.name, log)
     started = time.monotonic()

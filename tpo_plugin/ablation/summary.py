@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from tpo_plugin.ablation.collect import measured, needle_rows, summary_rows
-from tpo_plugin.ablation.plan import Stage
+from tpo_plugin.ablation.plan import Stage, result
 from tpo_plugin.ablation.table import ACCURACY_NOTE, accuracy_tables, main_table, needle_table, note, sweep_table
 from tpo_plugin.evaluation.needle.compare import compare
+from tpo_plugin.integrations.llava_family.claim import FILE as RUN
 from tpo_plugin.options import AblateRecipe
 from tpo_plugin.records import write_json, write_text
 from tpo_plugin.report.page import write_report
 
-DONE = "ablation.json"  # in a stage's folder: what it was made of and how long it took, written when it has ended well
+DONE = "ablation.json"  # in a stage's folder: what it is made of and, when it has ended well, how long it took
+CHAIN = "chain.json"  # of `tpo train` with `steps`
 
 
 def summarise(recipe: AblateRecipe, output: Path, done: Mapping[int, Sequence[Stage]]) -> str:
@@ -61,19 +63,24 @@ def pairs_of(recipe: AblateRecipe, done: Mapping[int, Sequence[Stage]]) -> dict[
     for name in recipe.train:
         steps: list[list[int]] = []
         for stages in done.values():
-            counts = [_pairs(stage) for stage in stages if stage.command == "train" and stage.name == name]
-            steps.append([count for count in counts if count is not None])
+            steps.append(
+                [count for stage in stages if (stage.command, stage.name) == ("train", name) for count in _pairs(stage)]
+            )
         ranges = [(min(found), max(found)) for found in zip(*steps)]
         said[name] = " + ".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
     return said
 
 
-def _pairs(stage: Stage) -> int | None:
-    file = stage.folder / "done.json"
-    if file.is_file():
-        return int(json.loads(file.read_text(encoding="utf-8"))["pairs"])
-    most = stage.recipe.get("flags", {}).get("tpo_max_pairs")
-    return None if most is None else int(most)
+def _pairs(stage: Stage) -> list[int]:
+    """The pairs of each step of a training."""
+    if "steps" in stage.recipe:
+        return [int(step["pairs"]) for step in _read(stage.folder / CHAIN)["steps"]]
+    return [int(_read(Path(result(stage)) / RUN if "flags" in stage.recipe else stage.folder / "done.json")["pairs"])]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return values
 
 
 def _stages(done: Mapping[int, Sequence[Stage]]) -> Iterator[dict[str, Any]]:
@@ -85,13 +92,17 @@ def _stages(done: Mapping[int, Sequence[Stage]]) -> Iterator[dict[str, Any]]:
 
 
 def _report(seed: int, folder: Path, stages: Sequence[Stage]) -> Path:
-    """The seed's report page: its first curation, its trainings as far as they leave a history, all its evaluations and needles."""
+    """The seed's report page: its first curation, its trainings (of a chain each step) as far as they leave a history, all its evaluations
+    and needles."""
     curations = [stage.folder for stage in stages if stage.command == "curate"]
-    training = {}
+    training: dict[str, Path] = {}
     for name, steps in groupby((stage for stage in stages if stage.command == "train"), key=lambda stage: stage.name):
-        last = list(steps)[-1].folder
-        if (last / "history.json").is_file():
-            training[name] = last
+        last = list(steps)[-1]
+        folders = {
+            name: last.folder,
+            **{f"{name}: {step['name']}": last.folder / step["name"] for step in last.recipe.get("steps", ())},
+        }
+        training |= {title: place for title, place in folders.items() if (place / "history.json").is_file()}
     evaluations, needles = (
         {stage.name: stage.folder for stage in stages if stage.command == command} for command in ("evaluate", "needle")
     )

@@ -21,7 +21,10 @@ Step = Callable[[], Tensor]  # runs a step, backward included, and returns the m
 
 @dataclass(frozen=True)
 class Job:
-    """What to measure. `gradients` is a file to write the gradients to. A step is repeated for `seconds`, ten times at most."""
+    """What to measure. `gradients` is a file to write the gradients to. A step is repeated for `seconds`, ten times at most.
+
+    `rejected_per_chosen` of the `pairs_per_video` have the same query and chosen response; `answer_tokens`: see `sizes.sized`.
+    """
 
     size: str
     frames: int
@@ -32,6 +35,8 @@ class Job:
     checkpointing: bool = False
     gradients: str | None = None
     seconds: float = 2.0
+    rejected_per_chosen: int = 1
+    answer_tokens: int | None = None
 
 
 @dataclass(frozen=True)

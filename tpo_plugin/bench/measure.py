@@ -10,7 +10,7 @@ import torch
 
 from tpo_plugin.bench.job import Job, Result, finish, gradients, peak, repeat, timed
 from tpo_plugin.bench.paths import make_step, prepare, reference_scores
-from tpo_plugin.bench.sizes import SIZES, build, move, pairs
+from tpo_plugin.bench.sizes import build, move, pairs, sized
 from tpo_plugin.training.objective import Scores
 
 WARM_FRAMES = 2
@@ -18,7 +18,7 @@ WARM_FRAMES = 2
 
 def measure(job: Job) -> Result:
     """Build model and data of the job, run its path, and time it."""
-    size, device = SIZES[job.size], torch.device(job.device)
+    size, device = sized(job.size, job.answer_tokens), torch.device(job.device)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     policy = build(size, device, dtype, job.seed)
     if job.checkpointing:
@@ -26,7 +26,8 @@ def measure(job: Job) -> Result:
     started = time.perf_counter()
     if job.path == "fast":
         prepare(policy)
-    data = pairs(size, job.frames, job.pairs_per_video, device, dtype, job.seed)
+    queries, rejected = job.pairs_per_video // job.rejected_per_chosen, job.rejected_per_chosen
+    data = pairs(size, job.frames, queries, device, dtype, job.seed, rejected)
     ready = time.perf_counter() - started
     _warm(job, policy, size, device, dtype)
     reference, cached = None, None

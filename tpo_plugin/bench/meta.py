@@ -17,20 +17,20 @@ from tpo_plugin.training.policies.hf_tree import collate_trees
 from tpo_plugin.training.policies.tree import TreeBatch
 
 
-def count_step(size: Size, frames: int, number: int, path: str) -> Flops:
-    """The operations of a step of `path` on `number` pairs of one video, without computing anything: on the meta device.
+def count_step(size: Size, frames: int, number: int, path: str, rejected_per_chosen: int = 1) -> Flops:
+    """The operations of a step of `path` on one video, without computing anything: on the meta device.
 
-    What is called is what paths.py calls; but not the loss, which has no matrix products and looks at values.
+    `number` different queries with `rejected_per_chosen` pairs each (sizes.pairs). What is called is what paths.py calls; but not the loss, which has no matrix products and looks at values.
     """
-    model, data = meta_model(size, path == "fast"), meta_pairs(size, frames, number)
+    model, data = meta_model(size, path == "fast"), meta_pairs(size, frames, number, rejected_per_chosen)
     if path == "fast":
         return count(lambda: _tree(model, data).sum().backward())
     return count(lambda: _sequences(model, data, path))
 
 
-def count_reference(size: Size, frames: int, number: int) -> Flops:
+def count_reference(size: Size, frames: int, number: int, rejected_per_chosen: int = 1) -> Flops:
     """The operations of the one-off reference pass over a video's tree."""
-    model, data = meta_model(size, trees=True), meta_pairs(size, frames, number)
+    model, data = meta_model(size, trees=True), meta_pairs(size, frames, number, rejected_per_chosen)
     with torch.no_grad():
         return count(lambda: _tree(model, data))
 
@@ -71,9 +71,9 @@ def meta_model(size: Size, trees: bool) -> Any:
     return model
 
 
-def meta_pairs(size: Size, frames: int, number: int) -> list[EncodedPair]:
+def meta_pairs(size: Size, frames: int, number: int, rejected_per_chosen: int = 1) -> list[EncodedPair]:
     """Pairs whose pixels have no values, without attention mask."""
-    made = pairs(size, frames, number, "meta", torch.float32)
+    made = pairs(size, frames, number, "meta", torch.float32, rejected_per_chosen=rejected_per_chosen)
     for pair in made:
-        del pair.prompt["attention_mask"]
+        pair.prompt.pop("attention_mask", None)  # pairs of one chosen response share their prompt
     return made

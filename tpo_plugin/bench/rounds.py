@@ -36,8 +36,9 @@ def measure_paths(recipe: BenchRecipe, device: str) -> dict[str, dict[str, Any]]
         for number in range(recipe.repeats):
             for path in recipe.paths:
                 job = Job(
-                    recipe.size, recipe.frames, recipe.pairs_per_video, path, device, recipe.seed, recipe.checkpointing,
-                    str(folder / f"{path}.pt") if number == 0 else None,
+                    recipe.size, recipe.frames, recipe.pairs_per_video * recipe.rejected_per_chosen, path, device, recipe.seed,
+                    recipe.checkpointing, str(folder / f"{path}.pt") if number == 0 else None,
+                    rejected_per_chosen=recipe.rejected_per_chosen, answer_tokens=recipe.answer_tokens,
                 )  # fmt: skip
                 found = in_a_process(job, folder / "result.json", *script)
                 results[path].append(found)

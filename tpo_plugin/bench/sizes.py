@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,6 +58,12 @@ SIZES = {
 VIDEO, IMAGE, FIRST_WORD = 2, 3, 4  # token ids
 
 
+def sized(name: str, answer_tokens: int | None = None) -> Size:
+    """The size of this name; with `answer_tokens` both answers are that long."""
+    size = SIZES[name]
+    return size if answer_tokens is None else replace(size, answers=(answer_tokens, answer_tokens))
+
+
 def build(size: Size, device: torch.device | str, dtype: torch.dtype, seed: int = 0) -> Any:
     """A LlavaOnevision of this size with its tower frozen, in training mode."""
     from transformers import (
@@ -104,9 +110,18 @@ def move(model: Any, seed: int = 1) -> None:
 
 
 def pairs(
-    size: Size, frames: int, count: int, device: torch.device | str, dtype: torch.dtype, seed: int = 0
+    size: Size,
+    frames: int,
+    count: int,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    seed: int = 0,
+    rejected_per_chosen: int = 1,
 ) -> list[EncodedPair]:
-    """`count` pairs with different queries about one video of noise; its pixels are there once. Token ids stay on the CPU."""
+    """Pairs about one video of noise: `count` different queries with a chosen response each, and for each `rejected_per_chosen` rejected ones.
+
+    The video's pixels are there once. Token ids stay on the CPU.
+    """
     from tpo_plugin.training.policies.hf import EncodedPair
 
     generator = torch.Generator().manual_seed(seed)
@@ -122,5 +137,6 @@ def pairs(
     for _ in range(count):
         ids = torch.cat([begin, video, words(size.query)])[None]
         prompt = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values_videos": pixels.to(dtype)}
-        made.append(EncodedPair(prompt, tuple(words(length) for length in size.answers)))
+        chosen = words(size.answers[0])
+        made += [EncodedPair(prompt, (chosen, words(size.answers[1]))) for _ in range(rejected_per_chosen)]
     return made

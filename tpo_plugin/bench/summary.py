@@ -6,25 +6,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from tpo_plugin.bench.plot import log_chart
-from tpo_plugin.bench.sizes import SIZES
+from tpo_plugin.bench.sizes import sized
 
 SWEEP_FRAMES, SWEEP_PAIRS = (8, 16, 32, 64, 128, 256), (1, 2, 4, 8)
 Row = dict[str, Any]
 
 
-def row(size: str, frames: int, pairs: int, path: str, found: Row | None = None) -> Row:
+def row(
+    size: str,
+    frames: int,
+    pairs: int,
+    path: str,
+    found: Row | None = None,
+    rejected_per_chosen: int = 1,
+    answer_tokens: int | None = None,
+) -> Row:
     """A row of summary.json from what was measured (rounds.py); without, operations are counted and the rest is None.
 
+    `rejected_per_chosen` of the `pairs` share their query and chosen response.
     `flops_per_pair_uncausal` counts causal attention in full (flops.py).
     """
     found = found or {}
     needed, every = (found[key] / pairs if found.get(key) else None for key in ("flops", "flops_every"))
     if needed is None:
-        needed, every = _count(size, frames, pairs, path)
+        needed, every = _count(size, frames, pairs, path, rejected_per_chosen, answer_tokens)
     made: Row = {
         "size": size,
         "frames": frames,
         "pairs_per_video": pairs,
+        "rejected_per_chosen": rejected_per_chosen,
         "path": path,
         "flops_per_pair": needed,
         "flops_per_pair_uncausal": every,
@@ -41,7 +51,10 @@ def row(size: str, frames: int, pairs: int, path: str, found: Row | None = None)
         if not found.get("flops"):
             from tpo_plugin.bench.meta import count_reference
 
-            made["reference_flops_per_pair"] = count_reference(SIZES[size], frames, pairs).needed / pairs
+            shape, queries = sized(size, answer_tokens), pairs // rejected_per_chosen
+            made["reference_flops_per_pair"] = (
+                count_reference(shape, frames, queries, rejected_per_chosen).needed / pairs
+            )
     return made | {name: found[name] for name in ("runs", "seconds_of_runs", "ready_seconds") if found}
 
 
@@ -49,13 +62,45 @@ def _share(found: Row, name: str, pairs: int) -> float | None:
     return found[name] / pairs if found.get(name) is not None else None
 
 
-def _count(size: str, frames: int, pairs: int, path: str) -> tuple[float, float]:
+def _count(
+    size: str, frames: int, pairs: int, path: str, rejected_per_chosen: int = 1, answer_tokens: int | None = None
+) -> tuple[float, float]:
     """A pair's operations. Only on the fast path does it matter how many pairs share a video."""
     from tpo_plugin.bench.meta import count_step
 
-    number = pairs if path == "fast" else 1
-    flops = count_step(SIZES[size], frames, number, path)
+    number, rejected = (pairs, rejected_per_chosen) if path == "fast" else (1, 1)
+    flops = count_step(sized(size, answer_tokens), frames, number // rejected, path, rejected)
     return flops.needed / number, flops.every / number
+
+
+def tree_costs(size: str, frames: int, rejected_per_chosen: int, answer_tokens: int | None) -> Row:
+    """The operations of one query's tree, with all its rejected responses, over those of one pair: of a step and of the reference pass."""
+    from tpo_plugin.bench.meta import count_reference, count_step
+
+    shape = sized(size, answer_tokens)
+    whole, one = (count_step(shape, frames, 1, "fast", number).needed for number in (rejected_per_chosen, 1))
+    reference, reference_of_one = (
+        count_reference(shape, frames, 1, number).needed for number in (rejected_per_chosen, 1)
+    )
+    return {
+        "size": size,
+        "frames": frames,
+        "rejected_per_chosen": rejected_per_chosen,
+        "answer_tokens": shape.answers,
+        "step": whole / one,
+        "reference": reference / reference_of_one,
+    }
+
+
+def tree_text(costs: Sequence[Row]) -> str:
+    """What `tree_costs` found, a line each."""
+    lines = [
+        f"{one['rejected_per_chosen']} rejected responses to one chosen ({' and '.join(map(str, one['answer_tokens']))} tokens; size "
+        f"{one['size']}, {one['frames']} frames), as one tree: {one['step']:.2f} times the operations of one pair, in the reference pass "
+        f"{one['reference']:.2f} times."
+        for one in costs
+    ]
+    return "\n\n".join(lines)
 
 
 def sweep(size: str, paths: Sequence[str]) -> list[Row]:

@@ -23,7 +23,9 @@ def _curate(args: argparse.Namespace) -> str:
     types = {options.type for options in used_generators(recipe).values()}
     if "llava" in types:
         args.extras = "llava"
-    if types - {"server"}:
+    if recipe.method == "temple":  # shots are compared by a vision encoder
+        args.extras = "llava,temple" if "llava" in types else "temple"
+    if types - {"server"} or recipe.method == "temple":
         use_torch()
     from tpo_plugin.curation.pipeline import curate
     from tpo_plugin.dataset.statistics import stats_text

@@ -18,8 +18,11 @@ def add_demo(commands: Commands) -> None:
 
 def add(commands: Commands) -> None:
     parts = commands.add_parser("tiny", help="parts of the tiny world").add_subparsers(required=True, metavar="COMMAND")
-    pretrain = parts.add_parser("pretrain", help="make the tiny model's weights again (about 30 minutes)")
+    pretrain = parts.add_parser("pretrain", help="make a tiny model's weights again (about 30 minutes)")
     pretrain.add_argument("output", type=Path)
+    pretrain.add_argument(
+        "--family", choices=["llava_onevision", "qwen2_vl"], default="llava_onevision", help="default: %(default)s"
+    )
     pretrain.set_defaults(run=_pretrain)
     serve = parts.add_parser("serve", help="the tiny world's OpenAI-compatible server")
     serve.add_argument("--port", type=int, default=8765)
@@ -39,9 +42,9 @@ def _demo(args: argparse.Namespace) -> str:
 
 def _pretrain(args: argparse.Namespace) -> None:
     use_torch()
-    from tpo_plugin.tiny.pretrain import pretrain
+    from tpo_plugin.tiny.pretrain import OPTIONS, pretrain
 
-    pretrain(args.output)
+    pretrain(args.output, OPTIONS[args.family])
 
 
 def _serve(args: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
     )
     add_recipe(reference)
     reference.set_defaults(run=_reference, extras="hf")
-    train = commands.add_parser("train", help="preference pairs to a trained checkpoint")
+    train = commands.add_parser("train", help="preference pairs to a trained checkpoint; several trainings in a row")
     train.add_argument(
         "--upstream",
         metavar="CHECKOUT",
@@ -34,10 +34,15 @@ def _train(args: argparse.Namespace) -> str | None:
         return None
     if args.recipe is None:
         raise TPOError("name a recipe, or give --upstream CHECKOUT -- FLAGS")
-    from tpo_plugin.options import TrainRecipe, UpstreamRecipe
+    from tpo_plugin.options import ChainRecipe, TrainRecipe, UpstreamRecipe
     from tpo_plugin.recipe import load, read
 
-    if "upstream" in read(args.recipe):
+    given = read(args.recipe)
+    if "steps" in given:
+        from tpo_plugin.training.chain import train_chain
+
+        return str(train_chain(load(ChainRecipe, args.recipe, tuple(args.overrides))))
+    if "upstream" in given:
         from tpo_plugin.training.upstream import train_upstream
 
         args.extras = "llava"
@@ -52,8 +57,11 @@ def _reference(args: argparse.Namespace) -> str:
     from tpo_plugin.options import TrainRecipe
     from tpo_plugin.recipe import load, read
 
-    if "upstream" in read(args.recipe):
+    given = read(args.recipe)
+    if "upstream" in given:
         raise TPOError(f"{args.recipe} runs an upstream script, which computes its reference itself: use `tpo train`")
+    if "steps" in given:
+        raise TPOError(f"{args.recipe} is a chain, whose steps compute their references in turn: use `tpo train`")
     from tpo_plugin.training.run import reference
 
     return str(reference(load(TrainRecipe, args.recipe, tuple(args.overrides))))

@@ -13,7 +13,7 @@ from tpo_plugin.video import sample_times
 CaptionCall = tuple[str, tuple[float, ...]]  # whose captions it adds to (a segment's id, or WHOLE), times of its frames
 WHOLE = "whole"  # the key of the whole video's captions beside the segments' ids
 
-BLIND_FILTERS = {"identical", "length"}  # those that do not look at a pair's captions
+BLIND_FILTERS = {"identical", "length", "contained"}  # those that do not look at a pair's captions
 
 
 def wanted(recipe: CurateRecipe) -> bool:
@@ -41,9 +41,9 @@ def clips_to_caption(video: Video, queries: list[Query], frames: FrameOptions, p
     return calls
 
 
-def caption_prompt(frames: np.ndarray, times: tuple[float, ...], fps: float) -> Prompt:
+def caption_prompt(pictures: np.ndarray, times: tuple[float, ...], frames: FrameOptions) -> Prompt:
     """Ask for a description of these frames."""
-    return Prompt(frames, times, len(times) / fps, template("caption"))
+    return Prompt(pictures, times, len(times) / frames.fps, template("caption"), max_pixels=frames.max_pixels)
 
 
 def join_captions(calls: list[CaptionCall], texts: list[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import re
 from operator import attrgetter
 
 from tpo_plugin.checks import at_least, check_frames, checkpoint_named, positive
-from tpo_plugin.curation.captions import wanted
+from tpo_plugin.curation.methods import METHODS
 from tpo_plugin.curation.queries import check_options
 from tpo_plugin.errors import RecipeError
 from tpo_plugin.options import CurateRecipe, GeneratorOptions, ServerOptions
@@ -41,7 +41,7 @@ def check(recipe: CurateRecipe) -> None:
             f"({recipe.segments.max_seconds:g})"
         )
     check_options(recipe.queries)
-    _check_method(recipe)
+    METHODS[recipe.method].check(recipe)
     _check_server("llm", recipe.llm)
     for name, options in used_generators(recipe).items():
         _check_generator(name, options)
@@ -49,25 +49,7 @@ def check(recipe: CurateRecipe) -> None:
 
 def used_generators(recipe: CurateRecipe) -> dict[str, GeneratorOptions]:
     """The generators that the run will use, by the name of their section."""
-    used = {"captions.generator": recipe.captions.generator} if wanted(recipe) else {}
-    return used if recipe.method == "llm" else {"responses": recipe.responses, **used}
-
-
-def _check_method(recipe: CurateRecipe) -> None:
-    hound, pairwise = recipe.hound, sorted({"identical", "judge"} & set(recipe.filters.use))
-    if recipe.method == "llm" and pairwise:
-        raise RecipeError(
-            f"the filter `{pairwise[0]}` compares two responses, and `method: llm` writes one: set `filters.use` to [length]"
-        )
-    if recipe.method != "hound":
-        return
-    at_least("hound.candidates", hound.candidates, 2)
-    positive("hound.temperature", hound.temperature)
-    if not 1 <= hound.max_rejected < hound.min_chosen <= 5 or hound.margin < 1:
-        raise RecipeError(
-            "`hound` needs 1 <= max_rejected < min_chosen <= 5 and a margin of 1 or more; it has max_rejected "
-            f"{hound.max_rejected}, min_chosen {hound.min_chosen}, margin {hound.margin}"
-        )
+    return METHODS[recipe.method].generators(recipe)
 
 
 def _check_generator(name: str, options: GeneratorOptions) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tpo_plugin import recipe as recipes
 from tpo_plugin.curation.funnel import Funnel
+from tpo_plugin.curation.methods import METHODS
 from tpo_plugin.dataset.pairs import row_of, to_llava
 from tpo_plugin.dataset.statistics import statistics
 from tpo_plugin.options import CurateRecipe
@@ -33,7 +35,8 @@ def export(
     """
     output = Path(recipe.output)
     (output / "dataset.json").unlink(missing_ok=True)
-    chosen = limit(candidates, recipe.max_pairs, recipe.queries.ratio)
+    method = METHODS[recipe.method]
+    chosen = limit(candidates, recipe.max_pairs, method.shares(recipe))
     kept = [pair for pair in chosen if not pair.drop]
     over = sum(pair.drop == "over_max_pairs" for pair in chosen)
     funnel.add("export", len(kept), ["over_max_pairs"] * over)
@@ -43,14 +46,20 @@ def export(
     write_json(output / "pairs.json", [to_llava(row) for row in rows])
     write_json(
         output / "statistics.json",
-        {"funnel": funnel.to_json(), **statistics(rows), "llm": usage, "seconds": round(seconds, 1)},
+        {
+            "funnel": funnel.to_json(),
+            **method.statistics(funnel),
+            **statistics(rows),
+            "llm": usage,
+            "seconds": round(seconds, 1),
+        },
     )
     write_json(output / "dataset.json", {"video_root": os.path.relpath(root, output), "pairs": "pairs.json"})
     logger.info("%d pairs in %s", len(kept), output / "pairs.json")
 
 
-def limit(candidates: list[PreferencePair], most: int | None, ratio: dict[str, float]) -> list[PreferencePair]:
-    """At most `most` kept pairs, their kinds in the recipe's ratio; the others get the drop reason `over_max_pairs`.
+def limit(candidates: list[PreferencePair], most: int | None, ratio: Mapping[str, float]) -> list[PreferencePair]:
+    """At most `most` kept pairs, their kinds in this ratio; the others get the drop reason `over_max_pairs`.
 
     Which ones stay is decided by their ids, so it does not depend on the order of the videos.
     """

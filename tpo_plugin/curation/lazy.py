@@ -1,17 +1,19 @@
-"""Checkpoints that are loaded when the first prompt comes: a run that finds its work done loads none."""
+"""Checkpoints that are loaded when the first prompt or picture comes: a run that finds its work done loads none."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tpo_plugin.generators import Prompt
 from tpo_plugin.generators.base import in_process
 from tpo_plugin.llm import Reply
-from tpo_plugin.options import GeneratorOptions
+from tpo_plugin.options import GeneratorOptions, ShotOptions
 
 if TYPE_CHECKING:
     from tpo_plugin.generators.in_process import InProcessGenerator
@@ -54,3 +56,24 @@ class LazyGenerator:
             return []
         generator = await asyncio.to_thread(self._checkpoints.generator, self._options)
         return await generator.generate(prompts)
+
+
+class LazyEncoder:
+    """The vision encoder of shot lists, loaded at the first pictures; all videos share it."""
+
+    def __init__(self, options: ShotOptions) -> None:
+        self._options = options
+        self._encode: Callable[[np.ndarray], np.ndarray] | None = None
+        self._lock = threading.Lock()
+
+    async def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """One feature vector (N, D) for each picture, uint8 (N, H, W, 3) RGB; TPOError if there is no such encoder."""
+        return await asyncio.to_thread(self._now, pictures)
+
+    def _now(self, pictures: np.ndarray) -> np.ndarray:
+        with self._lock:
+            if self._encode is None:
+                from tpo_plugin.integrations.vision_encoder import load_encoder
+
+                self._encode = load_encoder(self._options)
+            return self._encode(pictures)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from tpo_plugin.concurrency import together
 from tpo_plugin.curation import stages
-from tpo_plugin.curation.captions import wanted
 from tpo_plugin.curation.checks import check
 from tpo_plugin.curation.export import export
 from tpo_plugin.curation.filters import find_filter
@@ -26,16 +25,15 @@ from tpo_plugin.curation.funnel import Funnel
 from tpo_plugin.curation.given import read_given
 from tpo_plugin.curation.identity import stage_ids
 from tpo_plugin.curation.journal import Journal
-from tpo_plugin.curation.lazy import Checkpoints, LazyGenerator
+from tpo_plugin.curation.lazy import Checkpoints, LazyEncoder, LazyGenerator
 from tpo_plugin.curation.methods import METHODS
-from tpo_plugin.curation.perturbations import find_strategy
 from tpo_plugin.curation.sources import Source, content_id, find_videos
-from tpo_plugin.curation.work import PASSING, Frames, Outcome, Tools
+from tpo_plugin.curation.work import PASSING, Frames, Outcome, Tools, Work
 from tpo_plugin.errors import VideoError
 from tpo_plugin.generators import Generator, build_generator
 from tpo_plugin.llm import ChatClient
 from tpo_plugin.options import CurateRecipe, GeneratorOptions, ServerOptions
-from tpo_plugin.records import PreferencePair, Query, Segment, Video, from_json, stable_id
+from tpo_plugin.records import PreferencePair, Query, Video, from_json, stable_id
 from tpo_plugin.video.isolated import IsolatedDecoder
 
 logger = logging.getLogger(__name__)
@@ -47,8 +45,6 @@ def curate(recipe: CurateRecipe) -> Path:
     Raises TPOError for what stops the run as a whole; videos and pairs that cannot be used are counted by reason.
     """
     check(recipe)
-    for name in (recipe.perturbations.localized, recipe.perturbations.comprehensive):
-        find_strategy(name)
     for name in recipe.filters.use:
         find_filter(name)
     root, sources = find_videos(recipe.videos, recipe.queries.qa)
@@ -57,7 +53,7 @@ def curate(recipe: CurateRecipe) -> Path:
 
 
 async def _run(recipe: CurateRecipe, root: Path, sources: list[Source], journal: Journal) -> Path:
-    output, ids = Path(recipe.output), stage_ids(recipe)
+    output, ids, method = Path(recipe.output), stage_ids(recipe), METHODS[recipe.method]
     checkpoints = Checkpoints(recipe.seed)
     async with AsyncExitStack() as clients:
 
@@ -72,26 +68,20 @@ async def _run(recipe: CurateRecipe, root: Path, sources: list[Source], journal:
             return LazyGenerator(options, checkpoints)
 
         llm = client(recipe.llm, "filter")
-        if recipe.queries.source == "llm" or "judge" in recipe.filters.use or recipe.method != "temporal":
+        if "judge" in recipe.filters.use or method.asks_llm(recipe):
             llm.check_key()
-        captioner = generator(recipe.captions.generator, "caption") if wanted(recipe) else None
-        answers = answering(recipe)
-        responder = generator(answers, "respond") if answers else None
+        used = method.generators(recipe)
+        captioner, responder = (
+            generator(used[section], stage) if section in used else None
+            for section, stage in (("captions.generator", "caption"), ("responses", "respond"))
+        )
         with IsolatedDecoder(recipe.videos_in_flight, recipe.videos.decode_timeout) as decoder:
-            tools = Tools(recipe, root, decoder, llm, captioner, responder, read_given(recipe.queries.curated))
+            encoder, given = LazyEncoder(recipe.shots), read_given(recipe.queries.curated)
+            tools = Tools(recipe, root, decoder, llm, encoder, captioner, responder, given)
             runner = Runner(tools, journal, Funnel(), ids)
             candidates = await runner.all(sources)
         export(recipe, root, candidates, runner.funnel, asdict(llm.usage()), journal.seconds)
     return output
-
-
-def answering(recipe: CurateRecipe) -> GeneratorOptions | None:
-    """The generator of the responses as the method uses it; None for one that looks at no frames."""
-    if recipe.method == "llm":
-        return None
-    if recipe.method == "hound":
-        return replace(recipe.responses, temperature=recipe.hound.temperature, top_p=recipe.hound.top_p)
-    return recipe.responses
 
 
 @dataclass
@@ -126,21 +116,18 @@ class Runner:
         key = stable_id(content, source.qa, *([asdict(given)] if given else []))
         try:
             found = await self.once("probe", key, lambda: stages.probe(tools, source, stable_id(content)))
-            video = from_json(Video, found)
-            cut = await self.once("segment", key, lambda: stages.segment(tools, video))
-            segments = [from_json(Segment, item) for item in cut]
-            calls, planned = stages.plan(tools, source, video, segments)
-            frames = Frames(tools.decoder, tools.root / video.path, planned, tools.recipe.frames.max_side)
-            captions = await self.once(
-                "caption", key, lambda: stages.caption(tools, video, calls, frames), len(calls), calls
+            work = Work(source, from_json(Video, found))
+            work.cut = await self.once("segment", key, lambda: method.segment(tools, work))
+            calls, planned = method.plan(tools, work)
+            work.frames = Frames(tools.decoder, tools.root / work.video.path, planned, tools.recipe.frames)
+            work.captions = await self.once(
+                "caption", key, lambda: method.caption(tools, work, calls), len(calls), calls
             )
-            asked = await self.once("query", key, lambda: stages.query(tools, source, video, segments, captions))
-            queries = [from_json(Query, item) for item in asked]
-            answered = await self.once(
-                "respond", key, lambda: method.respond(tools, video, queries, captions, frames), len(queries)
-            )
+            asked = await self.once("query", key, lambda: method.query(tools, work))
+            work.queries = [from_json(Query, item) for item in asked]
+            answered = await self.once("respond", key, lambda: method.respond(tools, work), len(work.queries))
             pairs = [from_json(PreferencePair, item) for item in answered]
-            judged = await self.once("filter", key, lambda: stages.judge(tools, pairs))
+            judged = await self.once("filter", key, lambda: stages.judge(tools, method, pairs))
         except VideoError as error:
             logger.warning("skipped (%s): %s", error.reason, error)
             return []

@@ -46,7 +46,8 @@ def prompt_for(query: Query, view: View, pictures: np.ndarray, frames: FrameOpti
     """The query with one side's frames; the model is told of the shown spans as of one video."""
     seconds = sum(end - start for start, end in view.spans)
     times = spread([(0.0, seconds)], len(view.times))
-    return Prompt(pictures, times, seconds, with_times(query.text, seconds, times, frames))
+    text = with_times(query.text, seconds, times, frames)
+    return Prompt(pictures, times, seconds, text, max_pixels=frames.max_pixels)
 
 
 def problem(reply: Reply) -> str | None:

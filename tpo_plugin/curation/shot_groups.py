@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,15 @@ GROUP_REASONS = {
     "recurring_group": "one group of shots comes again too often",
 }
 MIDDLE_SIDE = 768  # pixels; no vision encoder takes larger pictures
-Encode = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, 3) RGB -> one feature vector for each (N, D)
 
 
 @dataclass(frozen=True)
 class ShotList:
-    """A video's list of places: spans, groups' numbers, similarity of each two (N, N), keyframes' times."""
+    """A video's list of places: spans, groups' numbers, similarity of each two (N, N), keyframes' times.
+
+    A place of several shots reaches from the first one's start to the last one's end, over what was removed between
+    them; its keyframes lie in its shots. It may be longer than `shots.max_seconds`, which is a rule on shots.
+    """
 
     shots: tuple[Shot, ...]
     groups: tuple[int, ...]
@@ -36,13 +40,37 @@ class ShotList:
     def __len__(self) -> int:
         return len(self.shots)
 
+    def plain(self) -> dict[str, Any]:
+        """The list as plain JSON values, similarities in four digits."""
+        return {
+            "shots": [list(shot.span) for shot in self.shots],
+            "groups": list(self.groups),
+            "similarity": self.similarity.round(4).tolist(),
+            "keyframes": [list(times) for times in self.keyframes],
+        }
 
-def list_shots(path: str | Path, options: ShotOptions, encode: Encode) -> ShotList:
-    """Both steps on one video. VideoError where it is unreadable or not used (`SHOT_REASONS`, `GROUP_REASONS`)."""
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> ShotList:
+        """The list from `plain`'s form."""
+        shots = tuple(Shot(*span) for span in plain["shots"])
+        frames = tuple(map(tuple, plain["keyframes"]))
+        return cls(shots, tuple(plain["groups"]), np.array(plain["similarity"]), frames)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one look at a video's frames leaves: its scan, the shots that are used, their middle frames, uint8 (N, H, W, 3)."""
+
+    scan: Scan
+    shots: list[Shot]
+    middles: np.ndarray
+
+
+def look(path: str | Path, options: ShotOptions) -> Seen:
+    """All of the list that needs the video itself; VideoError where it is unreadable or not used (`SHOT_REASONS`)."""
     scan = scan_video(path, options)
     shots = choose_shots(scan, options)
-    middles = read_frames(path, [shot.middle for shot in shots], max_side=MIDDLE_SIDE)
-    return choose_groups(scan, shots, encode(middles), options)
+    return Seen(scan, shots, read_frames(path, [shot.middle for shot in shots], max_side=MIDDLE_SIDE))
 
 
 def choose_groups(scan: Scan, shots: Sequence[Shot], features: np.ndarray, options: ShotOptions) -> ShotList:
@@ -67,8 +95,24 @@ def choose_groups(scan: Scan, shots: Sequence[Shot], features: np.ndarray, optio
         )
     spans = [Shot(shots[members[0]].start, shots[members[-1]].end) for _, members in places]
     means = np.stack([unit(features)[list(members)].mean(axis=0) for _, members in places])
-    frames = tuple(keyframes(scan.times, scan.sharpness, *span.span, options.keyframes) for span in spans)
+    frames = tuple(
+        place_keyframes(scan, [shots[index] for index in members], options.keyframes) for _, members in places
+    )
     return ShotList(tuple(spans), groups, cosines(means), frames)
+
+
+def place_keyframes(scan: Scan, shots: Sequence[Shot], count: int) -> tuple[float, ...]:
+    """`keyframes` of the shots of one place as if they followed each other: none lies in what was removed between them."""
+    times, own, length = list[float](), list[float](), 0.0
+    sharp = list[float]()
+    for shot in shots:
+        frames = scan.frames_of(shot)
+        times += scan.times[frames].tolist()
+        own += (scan.times[frames] - shot.start + length).tolist()
+        sharp += scan.sharpness[frames].tolist()
+        length += shot.end - shot.start
+    chosen = keyframes(np.array(own), np.array(sharp), 0.0, length, count)
+    return tuple(times[own.index(time)] for time in chosen)
 
 
 def unit(features: np.ndarray) -> np.ndarray:

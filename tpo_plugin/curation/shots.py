@@ -17,9 +17,10 @@ from PIL import Image
 
 from tpo_plugin.checks import at_least, checkpoint_named, positive
 from tpo_plugin.curation.keyframes import sharpness
-from tpo_plugin.curation.shot_detectors import build_detector
+from tpo_plugin.curation.shot_detectors import BUILT_IN, build_detector
 from tpo_plugin.errors import RecipeError, VideoError
 from tpo_plugin.options import ShotOptions
+from tpo_plugin.plugins import find
 from tpo_plugin.records import Span
 from tpo_plugin.video import probe, stream_frames
 
@@ -74,6 +75,7 @@ class Scan:
 def check_options(options: ShotOptions) -> None:
     """RecipeError names the first value that makes no sense."""
     checkpoint_named("shots.encoder", options.encoder)
+    find(options.detector, BUILT_IN, "shot detector")
     for name in ("min_shots", "min_groups", "keyframes", "max_recurrence", "batch_size"):
         at_least(f"shots.{name}", getattr(options, name), 1)
     at_least("shots.side", options.side, 32)

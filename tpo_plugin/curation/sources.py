@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tpo_plugin.dataset.conversations import turns
 from tpo_plugin.errors import TPOError
 from tpo_plugin.options import VideoOptions
 from tpo_plugin.records import read_jsonl
@@ -99,7 +99,7 @@ def _from_rows(file: Path, root: Path) -> list[Source]:
                 f'{file}, row {number} has no `video`; rows look like {{"video": PATH, "conversations": [...]}}'
             )
         asked.setdefault(_relative(row["video"], root), []).extend(
-            _turns(row.get("conversations") or [], f"{file}, row {number}")
+            turns(row.get("conversations") or [], f"{file}, row {number}")
         )
     return [Source(path, tuple(dict.fromkeys(turns))) for path, turns in asked.items()]
 
@@ -125,15 +125,3 @@ def _lines(file: Path) -> list[str]:
         raise TPOError(
             f"{file} is no list of videos: `videos.source` is a folder, a .txt list, or a .json / .jsonl file"
         ) from None
-
-
-def _turns(conversation: list[Any], where: str) -> list[tuple[str, str]]:
-    try:
-        texts = [(turn["from"], turn["value"].replace("<image>", "").strip()) for turn in conversation]
-    except (TypeError, KeyError, AttributeError):
-        raise TPOError(f"{where}: `conversations` must be a list of {{from, value}}") from None
-    return [
-        (question, answer)
-        for (asker, question), (answerer, answer) in pairwise(texts)
-        if asker == "human" and answerer == "gpt" and question
-    ]

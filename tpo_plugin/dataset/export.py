@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tpo_plugin.dataset.formats import find_format
-from tpo_plugin.dataset.pairs import load_pairs, missing_videos
+from tpo_plugin.dataset.formats import find_format, hf
+from tpo_plugin.dataset.pairs import load_pairs, missing_videos, read_json
 from tpo_plugin.errors import TPOError
 
 PREFERENCE = ("trl", "ms_swift", "hf")  # formats whose readers take a pair
@@ -48,7 +48,11 @@ def export(source: str | Path, format: str, output: str | Path, video_root: str 
         )
     target = Path(output)
     try:
-        write(rows, target)
+        curation = Path(source) / "statistics.json"
+        if format == "hf" and curation.is_file():
+            hf.write(rows, target, read_json(curation))  # the data card tells of it
+        else:
+            write(rows, target)
     except (OSError, UnicodeEncodeError) as error:
         raise TPOError(f"cannot write {target}: {error}; name another output") from None
     return Exported(target, len(rows), len({row.video for row in rows}), root, tuple(missing_videos(rows, root)))

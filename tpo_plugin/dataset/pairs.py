@@ -1,17 +1,23 @@
-"""The row of a preference data set, and LLaVA DPO JSON, the form in which stages hand it on."""
+"""The row of a preference data set, and the forms that it is read from: LLaVA DPO JSON, in which stages hand it on, and for SFT
+LLaVA-Video-178K's conversations."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tpo_plugin.dataset.conversations import turns
 from tpo_plugin.errors import TPOError
 from tpo_plugin.records import PreferencePair, read_jsonl, stable_id, to_json
 
+logger = logging.getLogger(__name__)
+
+Source = str | Path
 MANIFEST = "dataset.json"
 TEXTS = ("video", "prompt", "chosen", "rejected")
 # Some scripts write these where the video goes; here the policy puts the video before the prompt.
@@ -67,26 +73,55 @@ def to_llava(row: Row) -> dict[str, Any]:
     }
 
 
-def load_pairs(data: str | Path, video_root: str | Path | None = None) -> tuple[list[Row], Path]:
-    """The rows of a curation or import folder, or of a LLaVA DPO JSON / JSONL file, and the root of their video paths.
+def load_pairs(data: Source | Sequence[Source], video_root: Source | None = None) -> tuple[list[Row], Path]:
+    """The rows of a curation or import folder, or of a JSON / JSONL file, or of several; and the root of their video paths.
 
-    The root is `video_root`, else what the folder's `dataset.json` says, else the file's folder. Rows may lack `id`, `answer`
-    and `tpo`; an `<image>` or `<video>` placeholder at either end of a prompt is taken off. Ids are made unique.
+    The root is `video_root`, else what the folder's `dataset.json` says, else the file's folder; of several sources, the folder that
+    theirs have in common. A file holds rows of LLaVA DPO JSON, which may lack `id`, `answer` and `tpo`, or in LLaVA-Video-178K's form: each
+    question of a conversation with its answer is then a row to fine-tune on, without `rejected`; rows without a video are left out, and
+    counted in a warning. An `<image>` or `<video>` placeholder at either end of a prompt is taken off. Ids are made unique.
     Raises TPOError naming the file, the row and the key that is wrong, or if there are no rows.
     """
     rows, root = read_pairs(data, video_root)
     if not rows:
-        raise TPOError(f"{data} holds no preference pairs; `tpo data stats` shows where a curation dropped them")
+        raise TPOError(
+            f"{_named(data)} holds no preference pairs; `tpo data stats` shows where a curation dropped them"
+        )
     return rows, root
 
 
-def read_pairs(data: str | Path, video_root: str | Path | None = None) -> tuple[list[Row], Path]:
+def read_pairs(data: Source | Sequence[Source], video_root: Source | None = None) -> tuple[list[Row], Path]:
     """As `load_pairs`, but a data set without rows is none of its errors."""
-    path = Path(data)
+    if isinstance(data, (str, Path)):
+        rows, root = _read_one(Path(data), video_root)
+        return unique_ids(rows), root
+    if not data:
+        raise TPOError("`data` is an empty list: name a curation folder or a JSON file")
+    parts = [_read_one(Path(source), video_root) for source in data]
+    root = Path(os.path.commonpath([own for _, own in parts]))
+    rows = [
+        row if own == root else replace(row, video=(own / row.video).relative_to(root).as_posix())
+        for part, own in parts
+        for row in part
+    ]
+    return unique_ids(rows), root
+
+
+def _read_one(path: Path, video_root: Source | None) -> tuple[list[Row], Path]:
     file, declared = _manifest(path) if path.is_dir() else (path, path.parent)
     root = (Path(video_root) if video_root is not None else declared).resolve()
-    rows = [_row(values, root, f"{file}, row {index} (the first is 0)") for index, values in enumerate(_read(file))]
-    return unique_ids(rows), root
+    found = [_rows(values, root, f"{file}, row {index} (the first is 0)") for index, values in enumerate(_read(file))]
+    empty = sum(not rows for rows in found)
+    if empty:
+        logger.warning(
+            "%s: %d of %d rows are left out: they have no video (pictures or text alone) or no answered question",
+            file, empty, len(found),
+        )  # fmt: skip
+    return [row for rows in found for row in rows], root
+
+
+def _named(data: Source | Sequence[Source]) -> str:
+    return str(data) if isinstance(data, (str, Path)) else ", ".join(map(str, data))
 
 
 def missing_videos(rows: Iterable[Row], root: Path) -> list[str]:
@@ -132,9 +167,22 @@ def _read(file: Path) -> Sequence[Any]:
     return values
 
 
-def _row(values: Any, root: Path, where: str) -> Row:
+def _rows(values: Any, root: Path, where: str) -> list[Row]:
+    """The rows behind one entry of a file: one of LLaVA DPO JSON, one for each answered question of a conversation about a video."""
     if not isinstance(values, dict):
         raise TPOError(f"{where} must be an object, it is {type(values).__name__}")
+    if "conversations" not in values or "chosen" in values:
+        return [_row(values, root, where)]
+    video = values.get("video")
+    if not isinstance(video, str) or not video.strip():
+        return []
+    found = [turn for turn in turns(values["conversations"], where) if strip_placeholders(turn[0]) and turn[1]]
+    source = {"data_source": values["data_source"]} if values.get("data_source") else {}
+    shared = {"id": values.get("id"), "video": video, "rejected": "", "tpo": source}
+    return [_row({**shared, "prompt": question, "chosen": answer}, root, where) for question, answer in found]
+
+
+def _row(values: dict[str, Any], root: Path, where: str) -> Row:
     for key in TEXTS:
         if key not in values:
             raise TPOError(f"{where}: missing key `{key}`; it has {', '.join(map(repr, values)) or 'none'}")

@@ -1,4 +1,4 @@
-"""Some of a data set's pairs: so many, their kinds in a given ratio."""
+"""Some of a data set's pairs: of these difficulties, so many, their kinds in a given ratio."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from tpo_plugin.dataset.pairs import Row
 from tpo_plugin.errors import RecipeError, TPOError
 from tpo_plugin.records import stable_id
 
@@ -16,6 +17,26 @@ def check_ratio(name: str, ratio: Mapping[str, float] | None) -> None:
     """RecipeError for shares that make no sense; `name` is the option's."""
     if ratio is not None and (not ratio or min(ratio.values()) < 0 or sum(ratio.values()) <= 0):
         raise RecipeError(f"`{name}` needs shares of 0 or more that do not sum to 0, it is {dict(ratio)}")
+
+
+def difficulty_of(row: Row) -> float | None:
+    """The difficulty r of the perturbation behind a row's rejected response (a large r is easy), None where it has none."""
+    perturbation = row.tpo.get("perturbation")
+    value = perturbation.get("difficulty") if isinstance(perturbation, dict) else None
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def at_levels(rows: Sequence[Row], levels: Sequence[float]) -> list[Row]:
+    """The rows of these difficulties, in their order. TPOError if a level has none."""
+    found = Counter(map(difficulty_of, rows))
+    empty = [f"{level:g}" for level in levels if not found[float(level)]]
+    if empty:
+        there = ", ".join(f"{level:g} ({found[level]} pairs)" for level in sorted(filter(None, found), reverse=True))
+        raise TPOError(
+            f"no pair has difficulty {' or '.join(empty)}; the data has {there or 'no difficulties at all: they come from `method: temple`'}. "
+            "Name levels that it has, or curate them (`perturbations.levels`)"
+        )
+    return [row for row in rows if difficulty_of(row) in levels]
 
 
 def select(

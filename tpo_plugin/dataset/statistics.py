@@ -11,19 +11,28 @@ from typing import Any
 
 from tpo_plugin.dataset.pairs import Row, read_json, read_pairs
 from tpo_plugin.options import TASK_MIX
+from tpo_plugin.options.shots import PAPER_VIDEOS
 
 LENGTHS = ("<1", "1-3", "3-10", ">10")  # minutes; a length on a border counts upwards, but exactly 10 is not over 10
 UNKNOWN = "unknown"
+CAPTIONING = "captioning"  # the task of TEMPLE's pairs, which are no part of the TPO paper's mix
+SHOT_STEPS = {
+    "videos": "videos that can be read",
+    "after_shots": "left by the rules on shots",
+    "after_groups": "left by the rules on groups",
+}
 WIDTH = 100
 
 
 def statistics(rows: Sequence[Row]) -> dict[str, Any]:
     """Counts of `rows`: `rows`, `videos`, `tasks`, `kinds`, `lengths` (of distinct videos), `perturbations`, `generators`, `responses`.
 
-    `responses` has the words a response: mean, median, longest, for both sides. 'unknown' counts what a row does not say.
+    `responses` has the words a response: mean, median, longest, for both sides. 'unknown' counts what a row does not say. Where rows have
+    difficulties, `difficulties` counts them by perturbation and level: {"drop": {"16": 3}}.
     """
     seconds = {row.video: row.tpo.get("seconds") for row in rows}
     lengths = Counter(UNKNOWN if value is None else length_class(float(value)) for value in seconds.values())
+    levels = _levels(rows)
     return {
         "rows": len(rows),
         "videos": len(seconds),
@@ -31,6 +40,7 @@ def statistics(rows: Sequence[Row]) -> dict[str, Any]:
         "kinds": _counts(row.tpo.get("kind") for row in rows),
         "lengths": {name: lengths[name] for name in (*LENGTHS, UNKNOWN) if name != UNKNOWN or lengths[name]},
         "perturbations": _counts((row.tpo.get("perturbation") or {}).get("name") for row in rows),
+        **({"difficulties": levels} if levels else {}),
         "generators": _counts(row.tpo.get("generator") for row in rows),
         "responses": {
             "chosen": _words([row.chosen for row in rows]),
@@ -56,7 +66,11 @@ def stats_text(source: str | Path, video_root: str | Path | None = None) -> str:
     parts = [f"{counts['rows']} pairs of {counts['videos']} videos"]
     if curated.get("funnel"):
         parts.append("Funnel\n" + funnel_table(curated["funnel"]))
-    parts.append("Tasks, % of the pairs\n" + task_table(counts["tasks"]))
+    if curated.get("shots"):
+        parts.append("Videos, % of those read, beside TEMPLE's\n" + shot_table(curated["shots"]))
+    if "difficulties" in counts:
+        parts.append("Pairs by perturbation and difficulty\n" + level_table(counts["difficulties"]))
+    parts.append("Tasks, % of the pairs\n" + task_table(shown_tasks(counts["tasks"], "shots" in curated)))
     for title, key in (
         ("Kinds, % of the pairs", "kinds"),
         ("Video length in minutes, % of the videos", "lengths"),
@@ -70,12 +84,42 @@ def stats_text(source: str | Path, video_root: str | Path | None = None) -> str:
 
 
 def task_table(tasks: dict[str, int]) -> str:
-    """Each task's count and share beside its share in the paper's 10k pairs."""
+    """Each task's count and share beside its share in the TPO paper's 10k pairs."""
     total = sum(tasks.values())
-    names = [*TASK_MIX, *(name for name in tasks if name not in TASK_MIX)]
-    paper = {name: f"{share:.1f}" for name, share in TASK_MIX.items()}
+    paper = {name: f"{share:.1f}" for name, share in paper_mix(tasks).items()}
+    names = [*paper, *(name for name in tasks if name not in paper)]
     rows = [(name, str(tasks.get(name, 0)), _share(tasks.get(name, 0), total), paper.get(name, "-")) for name in names]
-    return table(("task", "pairs", "%", "paper %"), rows)
+    return table(
+        ("task", "pairs", "%", "paper %") if paper else ("task", "pairs", "%"), [row[: 3 + bool(paper)] for row in rows]
+    )
+
+
+def shown_tasks(tasks: dict[str, int], listed: bool) -> dict[str, int]:
+    """The counts to show; a curation of lists of shots (`listed`) of which nothing is left had one task too."""
+    return tasks or ({CAPTIONING: 0} if listed else {})
+
+
+def paper_mix(tasks: Iterable[str]) -> dict[str, float]:
+    """The TPO paper's shares, to be shown beside these tasks; none beside TEMPLE's pairs alone, which have one task."""
+    return {} if set(tasks) == {CAPTIONING} else TASK_MIX
+
+
+def shot_table(shots: dict[str, int]) -> str:
+    """How many videos each of TEMPLE's two steps left, beside the paper's."""
+    rows = [
+        (said, str(shots[key]), _share(shots[key], shots["videos"]), str(PAPER_VIDEOS[key]),
+         _share(PAPER_VIDEOS[key], PAPER_VIDEOS["videos"]))
+        for key, said in SHOT_STEPS.items()
+    ]  # fmt: skip
+    return table(("", "videos", "%", "paper", "paper %"), rows)
+
+
+def level_table(difficulties: dict[str, dict[str, int]]) -> str:
+    """Pairs of each perturbation at each level, and their sums."""
+    levels = list(next(iter(difficulties.values())))
+    lines = {**difficulties, "all": {level: sum(row[level] for row in difficulties.values()) for level in levels}}
+    rows = [(name, *(str(row[level]) for level in levels), str(sum(row.values()))) for name, row in lines.items()]
+    return table(("", *(f"r = {level}" for level in levels), "all"), rows)
 
 
 def funnel_table(funnel: Sequence[dict[str, Any]]) -> str:
@@ -122,6 +166,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _counts(values: Iterable[str | None]) -> dict[str, int]:
     return dict(Counter(value or UNKNOWN for value in values).most_common())
+
+
+def _levels(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    """The numbers of pairs of each perturbation at each difficulty, from the easiest (largest) on."""
+    made = [row.tpo.get("perturbation") or {} for row in rows]
+    found = Counter((one.get("name", UNKNOWN), one["difficulty"]) for one in made if one.get("difficulty") is not None)
+    levels = sorted({level for _, level in found}, reverse=True)
+    names = dict.fromkeys(name for name, _ in found)
+    return {name: {f"{level:g}": found[name, level] for level in levels} for name in names}
 
 
 def _words(texts: Sequence[str]) -> dict[str, float]:

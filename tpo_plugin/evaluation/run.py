@@ -19,7 +19,7 @@ from tpo_plugin.checks import at_least, check_frames
 from tpo_plugin.errors import EvaluationError, RecipeError, TPOError
 from tpo_plugin.evaluation.cached import cached_rows, offline
 from tpo_plugin.evaluation.cells import Cell, cell_folder, hub_revision
-from tpo_plugin.evaluation.common import check_models, releases
+from tpo_plugin.evaluation.common import chain_of, check_models, releases
 from tpo_plugin.evaluation.data import Benchmark, hf_home, read_benchmark, vinoground_truth
 from tpo_plugin.evaluation.layouts import NEEDLE, REFUSED, layout_of, with_members
 from tpo_plugin.evaluation.results import last_lines, read_task
@@ -60,7 +60,10 @@ def evaluate(recipe: EvaluateRecipe) -> Path:
         if waiting:
             _run(recipe, waiting, len(cells), benchmarks)
         models = {
-            label: {"checkpoint": checkpoint, "digest": digests[label], "revision": hub_revision(checkpoint)}
+            label: {
+                **{"checkpoint": checkpoint, "digest": digests[label], "revision": hub_revision(checkpoint)},
+                **({"chain": chain} if (chain := chain_of(checkpoint)) else {}),
+            }
             for label, checkpoint in recipe.models.items()
         }
         results = {"cells": [cell.finished() for cell in cells], "models": models, **numbers}

@@ -30,6 +30,7 @@ FROM_THE_RECIPE = {
     "max_frames_num": "frames.max",
     "fps": "frames.fps",
     "max_side": "frames.max_side",
+    "max_pixels": "frames.max_pixels",
     "time_instruction": "frames.time_instruction",
     "dtype": "dtype",
     "device": "device",
@@ -67,8 +68,9 @@ def _check_ours(recipe: EvaluateRecipe) -> None:
     for key in recipe.wrapper_args:
         if key in FROM_THE_RECIPE:
             raise RecipeError(f"`wrapper_args.{key}` is `{FROM_THE_RECIPE[key]}` of the recipe")
-    if _shows_whole_frames(recipe) and recipe.frames.max_side != FrameOptions().max_side:
-        raise RecipeError("`frames.max_side` has no effect with sampler=upstream, which shows whole frames")
+    for name in ("max_side", "max_pixels"):
+        if _shows_whole_frames(recipe) and getattr(recipe.frames, name) != getattr(FrameOptions(), name):
+            raise RecipeError(f"`frames.{name}` has no effect with sampler=upstream, which shows whole frames")
 
 
 def _check_other(recipe: EvaluateRecipe) -> None:
@@ -120,6 +122,7 @@ def model_arguments(recipe: EvaluateRecipe, checkpoint: str, frames: int | None)
         "fps": recipe.frames.fps,
         "max_frames_num": frames,
         **({} if _shows_whole_frames(recipe) else {"max_side": recipe.frames.max_side}),
+        **({} if recipe.frames.max_pixels is None else {"max_pixels": recipe.frames.max_pixels}),
         "time_instruction": recipe.frames.time_instruction,
         "dtype": recipe.dtype,
         "device": recipe.device,
@@ -143,7 +146,7 @@ def place(checkpoint: str) -> str:
 
 def facts(recipe: EvaluateRecipe) -> dict[str, Any]:
     """What the results record of the wrapper and of the options that only ours have."""
-    plain = recipes.to_plain(recipe)
+    plain = {**recipes.to_plain(recipe), "frames": recipe.frames.plain()}
     wrapper = {"model": recipe.wrapper, "args": plain["wrapper_args"]}
     if checkout := upstream_of(recipe):
         wrapper["upstream"] = {"name": checkout.title, "commit": checkout.commit, "code": code_digest(checkout)}

@@ -21,7 +21,8 @@ class Prompt:
     """A clip and what to say about it.
 
     `frames` is uint8 (T, H, W, 3) RGB, `times` its T times in seconds, `seconds` the length of the video that they stand for.
-    `sample` tells prompts apart that ask the same for different random replies.
+    `sample` tells prompts apart that ask the same for different random replies. `max_pixels` is the limit that the frames were reduced
+    to, if any: a processor that resizes by itself keeps to it. A prompt that shows nothing (see `text_prompt`) has no frames (T = 0).
     """
 
     frames: np.ndarray
@@ -29,6 +30,12 @@ class Prompt:
     seconds: float
     text: str
     sample: int = 0
+    max_pixels: int | None = None
+
+
+def text_prompt(text: str) -> Prompt:
+    """A prompt of words alone."""
+    return Prompt(np.empty((0, 1, 1, 3), np.uint8), (), 0.0, text)
 
 
 def with_times(text: str, seconds: float, times: Sequence[float], frames: FrameOptions) -> str:

@@ -66,7 +66,9 @@ class InProcessGenerator(ABC):
         tokens = {"max_new_tokens": self.options.max_new_tokens}
         if self.options.temperature == 0:
             return {**tokens, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        return {**tokens, "do_sample": True, "temperature": self.options.temperature, "top_p": self.options.top_p}
+        # `top_k` 0: no limit. Qwen2-VL's checkpoints come with 1, which would leave nothing to draw from.
+        chosen = {"temperature": self.options.temperature, "top_p": self.options.top_p, "top_k": 0}
+        return {**tokens, "do_sample": True, **chosen}
 
 
 def in_batches(shapes: Sequence[Hashable], batch_size: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ from tpo_plugin.options import GeneratorOptions
 
 
 class LlavaGenerator(InProcessGenerator):
-    """Batches may mix numbers and sizes of frames; those of like length go together, since the others are padded."""
+    """Batches may mix numbers and sizes of frames (but for no frames at all); like lengths go together, since the others are padded."""
 
     def __init__(self, options: GeneratorOptions, seed: int) -> None:
         super().__init__(options, seed)
@@ -28,7 +28,8 @@ class LlavaGenerator(InProcessGenerator):
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].frames))
         size = self.options.batch_size
-        return [order[start : start + size] for start in range(0, len(order), size)]
+        words = [index for index in order if not len(prompts[index].frames)]
+        return [part[at : at + size] for part in (words, order[len(words) :]) for at in range(0, len(part), size)]
 
     def write(self, prompts: Sequence[Prompt]) -> list[tuple[str, bool]]:
         return write(self.loaded, prompts, self.options.conv_template, self.sampling())

@@ -1,4 +1,4 @@
-"""A video LMM behind an OpenAI-compatible server (vLLM, SGLang, ...): frames go as image parts, the question last.
+"""A video LMM behind an OpenAI-compatible server (vLLM, SGLang, ...): frames go as image parts, the question last, and no frames as text alone.
 
 The prompts of one video are sent together and begin with the same frames where they can, so that prefix caches hit.
 """
@@ -38,7 +38,7 @@ class ServerGenerator:
 
     async def _one(self, prompt: Prompt) -> Reply:
         images = await asyncio.to_thread(_image_parts, prompt.frames)
-        content: list[dict[str, Any]] = [*images, {"type": "text", "text": prompt.text}]
+        content: Any = [*images, {"type": "text", "text": prompt.text}] if images else prompt.text
         seed = {} if self.seed is None else {"seed": self.seed + prompt.sample}
         return await self.client.complete([{"role": "user", "content": content}], **self.parameters, **seed)
 

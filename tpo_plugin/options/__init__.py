@@ -17,14 +17,23 @@ from tpo_plugin.options.curation import (
 from tpo_plugin.options.evaluation import EvaluateRecipe
 from tpo_plugin.options.needle import NeedleGrid, NeedleRecipe, PromptOptions
 from tpo_plugin.options.shots import ShotOptions
-from tpo_plugin.options.training import LoraOptions, ObjectiveOptions, TrainRecipe, UpstreamRecipe
+from tpo_plugin.options.training import (
+    ChainRecipe,
+    CurriculumOptions,
+    LoraOptions,
+    ObjectiveOptions,
+    TrainRecipe,
+    UpstreamRecipe,
+)
 
 __all__ = [
     "TASK_MIX",
     "AblateRecipe",
     "BenchRecipe",
     "CaptionOptions",
+    "ChainRecipe",
     "CurateRecipe",
+    "CurriculumOptions",
     "EvaluateRecipe",
     "FilterOptions",
     "FrameOptions",

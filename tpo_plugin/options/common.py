@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -11,12 +11,19 @@ class FrameOptions:
     """How many frames a model sees: `fps` frames a second, at most `max`, spread evenly; sides over `max_side` px are reduced.
 
     `time_instruction` puts the duration and the frame times in words before the question, as LLaVA-Video's SFT does.
+    Frames of more than `max_pixels` (height x width; None: no limit) are reduced, their shape kept. A processor that resizes by itself
+    then only rounds them down or up to whole patches, and never over the limit (integrations.huggingface.video_size).
     """
 
     fps: float = 1.0
     max: int = 32
     max_side: int = 768
     time_instruction: bool = False
+    max_pixels: int | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """The options as plain values, for ids. `max_pixels` is younger than saved work and is left out where it is not set."""
+        return {name: value for name, value in asdict(self).items() if name != "max_pixels" or value is not None}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tpo_plugin.options.common import FrameOptions, GeneratorOptions, ServerOptions
+from tpo_plugin.options.shots import ShotOptions
 
 # TPO paper, Fig. 5: share of each task type in the 10k pairs, in percent.
 TASK_MIX = {
@@ -45,7 +46,10 @@ class SegmentOptions:
 
 @dataclass(frozen=True)
 class CaptionOptions:
-    """Captions for the query writer: `frames_per_call` frames go into one caption (1: every frame has its own)."""
+    """Captions for the query writer: `frames_per_call` frames go into one caption (1: every frame has its own).
+
+    With `method: temple` a caption is of one shot, from its keyframes and those of the shot before.
+    """
 
     generator: GeneratorOptions = field(default_factory=lambda: GeneratorOptions(type="server"))
     frames_per_call: int = 1
@@ -72,12 +76,16 @@ class PerturbationOptions:
     """The rejected side's input: `localized` and `comprehensive` name a strategy (built in, or `package.module:function`).
 
     For `drop`: the video is cut into `drop_parts` equal parts, of which a share of `drop_share` is dropped at even distances.
+    For `method: temple`: each of `lists` (`drop`, `drop_similar`, `drop_group`, `shuffle`, `reverse`, or `package.module:function`) at each
+    difficulty of `levels` perturbs a video's list of shots; a large level changes much, so that the pair is easy, a small one little.
     """
 
     localized: str = "cut_segment"
     comprehensive: str = "drop"
     drop_parts: int = 8
     drop_share: float = 0.5
+    lists: tuple[str, ...] = ("drop", "shuffle", "reverse")
+    levels: tuple[int, ...] = (16, 8, 4, 2)
 
 
 @dataclass(frozen=True)
@@ -97,10 +105,15 @@ class HoundOptions:
 
 @dataclass(frozen=True)
 class FilterOptions:
-    """The filters in their order: built in (`identical`, `length`, `judge`), or `package.module:function`."""
+    """The filters in their order: built in (`identical`, `length`, `judge`, `contained`), or `package.module:function`.
+
+    For `method: temple` also `drop_length` (without some shots the description must be shorter) and `order_length` (in another order it must
+    be at most `max_length_ratio` times as long or as short).
+    """
 
     use: tuple[str, ...] = ("identical", "length", "judge")
     max_characters: int = 4000
+    max_length_ratio: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -108,15 +121,17 @@ class CurateRecipe:
     """`tpo curate`: videos to preference pairs.
 
     `method` says where the two responses come from: `temporal` (the segment, or all frames, against a perturbed video), `hound` (sampled
-    from the whole video, scored by `llm` from captions alone), `llm` (written by `llm` from captions; no rejected one, for SFT).
+    from the whole video, scored by `llm` from captions alone), `llm` (written by `llm` from captions; no rejected one, for SFT), `temple`
+    (the video is cut into `shots`; `captions.generator` describes each, `responses` sums them up: in their true order, and perturbed).
     """
 
     output: str
     videos: VideoOptions
-    method: Literal["temporal", "hound", "llm"] = "temporal"
+    method: Literal["temporal", "hound", "llm", "temple"] = "temporal"
     seed: int = 0
     frames: FrameOptions = field(default_factory=FrameOptions)
     segments: SegmentOptions = field(default_factory=SegmentOptions)
+    shots: ShotOptions = field(default_factory=ShotOptions)
     captions: CaptionOptions = field(default_factory=CaptionOptions)
     queries: QueryOptions = field(default_factory=QueryOptions)
     responses: GeneratorOptions = field(default_factory=GeneratorOptions)

@@ -13,8 +13,9 @@ class NeedleGrid:
     The grid is `frames` (numbers of haystack frames, `fps` a second) x `depths` (0: before the first frame, 1: after the last).
     `fit` says how a picture gets the haystack's size: `letterbox` keeps its shape between bars, `resize` stretches it, `square` puts
     bars around the haystack's frames too, so that both are square (as V-NIAH does). Bars have the colour `bars` (red, green, blue).
-    Haystack sides over `max_side` px are reduced. A needle is shown for `needle_frames` frames, at a multiple of that number (None: as
-    many as the vision tower joins into one: 1, for Qwen2-VL and Qwen2.5-VL 2).
+    Haystack sides over `max_side` px and frames of more than `max_pixels` (as FrameOptions has it) are reduced. A needle is shown for
+    `needle_frames` frames, at a multiple of that number (None: as many as the vision tower joins into one: 1, for Qwen2-VL and Qwen2.5-VL
+    2).
     """
 
     needles: str
@@ -26,6 +27,7 @@ class NeedleGrid:
     bars: list[int] = field(default_factory=lambda: [0, 0, 0])
     max_side: int = 768
     needle_frames: int | None = None
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True)

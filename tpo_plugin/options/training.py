@@ -1,4 +1,4 @@
-"""The options of `tpo train` and `tpo reference`."""
+"""The options of `tpo train` (recipes of one run, of an upstream script, of a chain) and `tpo reference`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ObjectiveOptions:
 
 @dataclass(frozen=True)
 class LoraOptions:
-    """Adapters on the language model's linear layers."""
+    """Adapters on the language model's linear layers; what else is `trainable` (projector, vision tower) is trained in full."""
 
     r: int = 64
     alpha: int = 128
@@ -28,10 +28,25 @@ class LoraOptions:
 
 
 @dataclass(frozen=True)
+class CurriculumOptions:
+    """In which order the pairs of the difficulties `levels` are trained on; a large r is easy (TEMPLE, arXiv 2503.16929).
+
+    `staged`: a run for each level, in the order given, each with its own learning-rate schedule and from the model of the one before.
+    Its `reference` is that model (`reset`, the paper's), or the recipe's own model for all stages (`kept`). `easy_to_hard` and
+    `hard_to_easy`: one run that comes by the levels in that order in each epoch; `shuffled`: one run in no order.
+    """
+
+    order: Literal["staged", "easy_to_hard", "hard_to_easy", "shuffled"] = "staged"
+    levels: tuple[float, ...] = (16.0, 8.0, 4.0, 2.0)
+    reference: Literal["reset", "kept"] = "reset"
+
+
+@dataclass(frozen=True)
 class TrainRecipe:
     """`tpo train`: preference pairs to a trained checkpoint.
 
-    `data` is a curation output folder or an exported LLaVA DPO JSON; `video_root` the folder its video paths start from.
+    `data` is a curation output folder, an exported LLaVA DPO JSON, or for SFT a JSON in LLaVA-Video-178K's form (`video`, `conversations`), or a
+    list of such; `video_root` the folder their video paths start from.
     `trainable` names the parts that learn: `projector`, `language_model` (with `lora`: its adapters), `vision_tower`.
     `path`: `fast` scores a video's prompts and responses in one token tree and takes the reference's log-probabilities from disk;
     `plain`, the measure for it, scores each response in a sequence of its own with a reference model in memory. On the fast path the
@@ -40,12 +55,14 @@ class TrainRecipe:
     tokens' means, as with batches of one pair, so that no gradient changes.
     `max_pairs` of the pairs are drawn by `seed`, in the `ratio` of their kinds ({localized: 5, comprehensive: 5}; alone: as many as it
     allows); a smaller draw is part of a larger one. With `objective.dpo_alpha` 0 rows need no rejected response.
-    `reference`: the folder of the reference log-probabilities, for runs that share them (default: `output`).
+    `difficulty`: only pairs of these levels; `curriculum`: several levels in an order. With stages `max_pairs` counts for them all.
+    `reference_model`: the checkpoint that the reference is (default: `model` as it is before training). `reference`: the folder of its
+    log-probabilities, for runs that share them (default: `output`; with stages whose reference is reset, the first one's).
     `arguments` are trl's DPOConfig / transformers' TrainingArguments fields.
     """
 
     model: str
-    data: str
+    data: str | tuple[str, ...]
     output: str
     video_root: str | None = None
     seed: int = 0
@@ -58,9 +75,12 @@ class TrainRecipe:
     max_length: int | None = None
     max_pairs: int | None = None
     ratio: dict[str, float] | None = None
+    difficulty: tuple[float, ...] | None = None
+    curriculum: CurriculumOptions | None = None
     path: Literal["fast", "plain"] = "fast"
     pairs_per_video: int = 1
     reference: str | None = None
+    reference_model: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
@@ -75,3 +95,17 @@ class UpstreamRecipe:
     upstream: str
     flags: dict[str, Any]
     processes: int = 1
+
+
+@dataclass(frozen=True)
+class ChainRecipe:
+    """`tpo train` with several `steps`, each from the checkpoint that the one before left, the first one from `model`.
+
+    A step is {name, recipe, key.sub: value, ...}: a recipe of `tpo train`, the package's own or a file, with some values changed. It runs in
+    `output`/name; the last one's checkpoint is also `output`/model, and chain.json says where each came from.
+    """
+
+    output: str
+    model: str
+    steps: tuple[dict[str, Any], ...]
+    seed: int = 0

@@ -78,6 +78,12 @@ class Model:
         results, name = self.parts[0]
         return str(results.models[name].get("checkpoint", ""))
 
+    @property
+    def chain(self) -> list[dict[str, Any]]:
+        """The trainings that made the checkpoint, if a chain or stages did."""
+        results, name = self.parts[0]
+        return list(results.models[name].get("chain") or [])
+
     def cell(self, task: str) -> tuple[Results, Cell] | None:
         """The model's cell on a benchmark: with its recipe's own number of frames, outside a sweep if there is one; else the largest.
 

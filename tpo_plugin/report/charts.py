@@ -4,7 +4,7 @@ so that they stretch while strokes and text keep their size."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tpo_plugin.report.markup import Markup, join, tag
@@ -22,13 +22,15 @@ COLOURS = 6  # colour classes s0 ... s5 of the style sheet; s0 is neutral, for w
 class Curve:
     """A named line through (x, y) points; y may be NaN where nothing was measured. `colour` is an index of a series class.
 
-    `bounds` are the ends of each point's interval; points that have them get a mark of their own.
+    `bounds` are the ends of each point's interval; points that have them get a mark of their own. After a point at one of `borders` the line
+    begins anew, and so does its mean: there another training began.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     colour: int = 0
     bounds: Sequence[tuple[float, float]] = ()
+    borders: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,9 @@ def line_chart(
     if reference is not None:
         y = place(x_low, reference)[1]
         drawn.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="reference"))
+    for border in sorted({border for curve in curves for border in curve.borders}):
+        x = place(border, low)[0]
+        drawn.append(tag("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="reference"))
     ends = []
     for at, curve in enumerate(curves):
         aside = SPREAD * (at - (len(curves) - 1) / 2) if curve.bounds else 0.0
@@ -131,15 +136,31 @@ def _curve(curve: Curve, place: Place, dash: str) -> tuple[Markup, float]:
     width = max(2, len(curve.points) // 10)
     classes = series(curve.colour)
     shown, lines = list(curve.points), []
+    sections = list(_sections(curve))
     if len(curve.points) >= 20:
-        lines.append(_polylines(curve.points, place, class_=f"raw {classes}"))
-        shown = [(x, y) for (x, _), y in zip(curve.points, trailing_mean([y for _, y in curve.points], width))]
-    lines.append(_polylines(shown, place, class_=f"line {classes}", stroke_dasharray=dash))
+        lines.append(join(_polylines(section, place, class_=f"raw {classes}") for section in sections))
+        sections = [
+            [(x, y) for (x, _), y in zip(section, trailing_mean([y for _, y in section], width))]
+            for section in sections
+        ]
+        shown = [point for section in sections for point in section]
+    lines.append(
+        join(_polylines(section, place, class_=f"line {classes}", stroke_dasharray=dash) for section in sections)
+    )
     for point, (low, high) in zip(curve.points, curve.bounds):
         (x, y), bottom, top = place(*point), place(point[0], low)[1], place(point[0], high)[1]
         lines.append(tag("line", x1=x, x2=x, y1=bottom, y2=top, class_=f"interval {classes}"))
         lines.append(tag("circle", cx=x, cy=y, r=3, class_=f"point clear {classes}"))
     return join(lines), place(*[point for point in shown if not math.isnan(point[1])][-1])[1]
+
+
+def _sections(curve: Curve) -> Iterator[list[tuple[float, float]]]:
+    """The points up to each border, and those behind the last one; parts without points are left out."""
+    start = -math.inf
+    for end in (*curve.borders, math.inf):
+        if section := [point for point in curve.points if start < point[0] <= end]:
+            yield section
+        start = end
 
 
 def _beside(place: Place, pixels: float) -> Place:

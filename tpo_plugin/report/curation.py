@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tpo_plugin.dataset.statistics import SHOT_STEPS, paper_mix, shown_tasks
 from tpo_plugin.errors import TPOError
-from tpo_plugin.options import TASK_MIX
+from tpo_plugin.options.shots import PAPER_VIDEOS
 from tpo_plugin.records import PreferencePair, from_json
 from tpo_plugin.report import charts, sources
+from tpo_plugin.report.chains import look
 from tpo_plugin.report.markup import Markup, definitions, join, row, table, tag
+from tpo_plugin.report.words import say
 
 COMMAND = "tpo curate"
 
@@ -56,13 +59,15 @@ def section(curation: Curation) -> Markup:
     return join(
         tag("h3", "Funnel"),
         funnel(statistics["funnel"]),
+        shot_steps(statistics["shots"]) if statistics.get("shots") else None,
         tag("h3", "What the kept pairs are about"),
         tag(
             "div",
-            task_mix(statistics["tasks"]),
+            task_mix(shown_tasks(statistics["tasks"], "shots" in statistics)),
             tag("div", kinds(statistics["kinds"]), lengths(statistics["lengths"])),
             class_="columns",
         ),
+        levels(statistics["difficulties"]) if statistics.get("difficulties") else None,
         tag("h3", "Effort"),
         effort(statistics),
     )
@@ -99,15 +104,74 @@ def funnel(stages: list[dict[str, Any]]) -> Markup:
     )
 
 
+def shot_steps(shots: dict[str, int]) -> Markup:
+    """How many videos each of TEMPLE's two steps left, beside the paper's."""
+    rows = []
+    for key, said in SHOT_STEPS.items():
+        shares = [100 * counts[key] / counts["videos"] if counts["videos"] else 0.0 for counts in (shots, PAPER_VIDEOS)]
+        rows.append(
+            row(
+                said, f"{shots[key]:,}", f"{shares[0]:.1f}", f"{PAPER_VIDEOS[key]:,}", f"{shares[1]:.1f}",
+                charts.share_bar(shares[0], 100.0, shares[1]), numeric=(1, 2, 3, 4),
+            )
+        )  # fmt: skip
+    return table(
+        "Videos that the rules left: bar, this run; upright tick, TEMPLE\u2019s paper",
+        ["Step", "Videos", "%", "Paper", "Paper %", ""],
+        tag("tbody", rows),
+        numeric=(1, 2, 3, 4),
+        class_="mix",
+    )
+
+
+def levels(difficulties: dict[str, dict[str, int]]) -> Markup:
+    """The kept pairs of each perturbation at each difficulty."""
+    names = list(next(iter(difficulties.values())))
+    numeric = tuple(range(1, len(names) + 2))
+    rows = [
+        row(name, *(f"{counts[level]:,}" for level in names), f"{sum(counts.values()):,}", numeric=numeric)
+        for name, counts in difficulties.items()
+    ]
+    return table(
+        "Kept pairs by perturbation and difficulty r (a large r is easy)",
+        ["Perturbation", *(f"r = {level}" for level in names), "All"],
+        tag("tbody", rows),
+        numeric=numeric,
+        class_="mix",
+    )
+
+
+def list_facts(recipe: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What made the pairs of perturbed lists of shots (`method: temple`)."""
+
+    def model(section: str) -> Markup:
+        return tag("code", say(look(recipe, f"{section}.model") or look(recipe, f"{section}.server.model")))
+
+    shots = recipe.get("shots") or {}
+    rules = ("min_shots", "max_shots", "min_seconds", "max_seconds", "min_groups", "max_groups", "similarity")
+    return [
+        ("videos", say(look(recipe, "videos.source"))),
+        ("shots described by", model("captions.generator")),
+        ("descriptions summed up by", model("responses")),
+        ("shot detector", say(shots.get("detector"))),
+        ("vision encoder", tag("code", say(shots.get("encoder")))),
+        ("rules on shots", say({name.replace("_", " "): shots[name] for name in rules if name in shots})),
+        ("perturbations of the list", say(look(recipe, "perturbations.lists"))),
+        ("difficulties r", say(look(recipe, "perturbations.levels"))),
+        ("filters", say(look(recipe, "filters.use"))),
+        ("seed", say(recipe.get("seed"))),
+    ]
+
+
 def task_mix(tasks: dict[str, int]) -> Markup:
-    """The share of each task beside the paper's."""
-    total = sum(tasks.values())
-    names = [*TASK_MIX, *sorted(set(tasks) - set(TASK_MIX))]
+    """The share of each task beside the TPO paper's."""
+    total, mix = sum(tasks.values()), paper_mix(tasks)
+    names = [*mix, *sorted(set(tasks) - set(mix))]
     shares = {name: 100 * tasks.get(name, 0) / total if total else 0.0 for name in names}
-    scale = max([*shares.values(), *TASK_MIX.values()]) * 1.05
+    scale = max([1.0, *shares.values(), *mix.values()]) * 1.05
     rows = []
     for name in names:
-        paper = TASK_MIX.get(name)
+        paper = mix.get(name)
         rows.append(
             row(
                 name.replace("_", " "), f"{tasks.get(name, 0):,}", f"{shares[name]:.1f}",
@@ -115,7 +179,7 @@ def task_mix(tasks: dict[str, int]) -> Markup:
             )
         )  # fmt: skip
     return table(
-        "Tasks: bar, this run; upright tick, the TPO paper\u2019s 10k pairs",
+        "Tasks: bar, this run; upright tick, the TPO paper\u2019s 10k pairs" if mix else "Tasks",
         ["Task", "Pairs", "%", "Paper %", ""],
         tag("tbody", rows),
         numeric=(1, 2, 3),
@@ -124,8 +188,9 @@ def task_mix(tasks: dict[str, int]) -> Markup:
 
 
 def kinds(counts: dict[str, int]) -> Markup:
-    """Localized and comprehensive pairs; the paper has them 5 : 5."""
-    return _shares("Kinds (the paper: 50 % localized, 50 % comprehensive)", "Kind", counts)
+    """Localized and comprehensive pairs; the TPO paper has them 5 : 5."""
+    paper = "" if set(counts) == {"caption"} else " (the paper: 50 % localized, 50 % comprehensive)"
+    return _shares(f"Kinds{paper}", "Kind", counts)
 
 
 def lengths(counts: dict[str, int]) -> Markup:

@@ -87,6 +87,7 @@ def card(pair: PreferencePair, videos: Path) -> Markup:
         class_="sides",
     )
     expected = tag("p", tag("span", "Expected: ", class_="label"), tag("bdi", query.answer), class_="expected")
+    described = "Descriptions of its shots" if query.kind == "caption" else "Captions that the question was made from"
     captions = pair.captions[:MOST_TEXT] + (" \u2026" if len(pair.captions) > MOST_TEXT else "")
     facts = [
         ("segment asked about", span_text(query.segment.span, seconds) if query.segment else None),
@@ -97,7 +98,7 @@ def card(pair: PreferencePair, videos: Path) -> Markup:
         "article", head, tag("h4", query.text, dir="auto"), expected if query.answer else None,
         timeline(seconds, [("Chosen", seen, pair.chosen_times), ("Rejected", pair.perturbation.kept, pair.rejected_times)]),
         sides, definitions(facts, class_="facts"),
-        details("Captions that the question was made from", model_text(captions, class_="captions")) if captions else None,
+        details(described, model_text(captions, class_="captions")) if captions else None,
         class_="pair",
     )  # fmt: skip
 

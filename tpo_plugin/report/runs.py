@@ -9,7 +9,8 @@ import yaml
 
 from tpo_plugin import __version__
 from tpo_plugin.report.answers import Model, Results
-from tpo_plugin.report.curation import Curation
+from tpo_plugin.report.chains import Part, look, setting
+from tpo_plugin.report.curation import Curation, clock, list_facts
 from tpo_plugin.report.markup import Markup, definitions, details, join, row, table, tag
 from tpo_plugin.report.training import Run
 from tpo_plugin.report.words import NOTHING, say
@@ -30,23 +31,29 @@ def section(
 
 def models(compared: Sequence[Model]) -> Markup:
     """Which checkpoint each label stands for."""
-    rows = [row(model.label, tag("code", model.checkpoint or NOTHING)) for model in compared]
-    return table("Models compared; differences are from the first", ["Label", "Checkpoint"], tag("tbody", rows))
+    made = [_made(model.chain) for model in compared]
+    columns = ["Label", "Checkpoint", *(["Made by"] if any(made) else [])]
+    rows = [
+        row(model.label, tag("code", model.checkpoint or NOTHING), *([steps or NOTHING] if any(made) else []))
+        for model, steps in zip(compared, made)
+    ]
+    return table("Models compared; differences are from the first", columns, tag("tbody", rows))
 
 
-def look(recipe: dict[str, Any] | None, path: str) -> Any:
-    """The value at a dotted path of a recipe; None where there is none."""
-    value: Any = recipe
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+def _made(chain: Sequence[dict[str, Any]]) -> str:
+    """The steps of a chain in words: what they start from, then their names with their stages."""
+    if not chain:
+        return ""
+    names = [f"{step['name']} ({say(step['stages'])})" if step.get("stages") else str(step["name"]) for step in chain]
+    return ", then ".join([say(chain[0].get("start")), *names])
 
 
 def frames(value: Any) -> str:
     """Frame options in words."""
     if not isinstance(value, dict) or "max" not in value:
         return say(value)
-    return f"{say(value.get('fps'))} a second, at most {say(value['max'])}"
+    limit = f", of {say(value['max_pixels'])} pixels at most" if value.get("max_pixels") else ""
+    return f"{say(value.get('fps'))} a second, at most {say(value['max'])}{limit}"
 
 
 def _curation(curation: Curation) -> Markup:
@@ -68,6 +75,8 @@ def _curation(curation: Curation) -> Markup:
         ("filters", say(look(recipe, "filters.use"))),
         ("seed", say(recipe.get("seed"))),
     ]
+    if recipe.get("method") == "temple":
+        facts = list_facts(recipe)
     return join(tag("h3", "Curation"), definitions(facts, class_="facts"), _whole(recipe, "curation"))
 
 
@@ -101,7 +110,56 @@ def _training(runs: Sequence[Run]) -> Markup:
         "Settings of each run", ["Setting", *(run.label for run in runs)], tag("tbody", rows), class_="settings"
     )
     recipes = [_whole(run.recipe, f"run {run.label}") for run in runs if run.recipe]
-    return join(tag("h3", "Training"), shown, recipes)
+    return join(tag("h3", "Training"), shown, [provenance(run) for run in runs if run.parts], recipes)
+
+
+PARTS = (
+    ("preference loss", "objective.dpo_alpha"),
+    ("SFT loss", "objective.gamma"),
+    ("beta", "objective.beta"),
+    ("level r", "difficulty"),
+    ("order of levels", "curriculum"),
+    ("trained parts", "trainable"),
+    ("LoRA", "lora"),
+    ("learning rate", "arguments.learning_rate"),
+    ("epochs", "arguments.num_train_epochs"),
+    ("batch size a device", "arguments.per_device_train_batch_size"),
+    ("gradient accumulation", "arguments.gradient_accumulation_steps"),
+    ("frames", "frames"),
+    ("seed", "seed"),
+)
+
+
+def provenance(run: Run) -> Markup:
+    """How a checkpoint came to be: its parts in their order, each with its start, its data, what it took and how it was set."""
+    told: list[tuple[str, list[Any]]] = [
+        ("trainer", [say(part.facts.get("trainer")) for part in run.parts]),
+        ("starts from", [_code(look(part.facts, "start.checkpoint")) for part in run.parts]),
+        ("its digest", [_code(look(part.facts, "start.digest")) for part in run.parts]),
+        ("reference", [_reference(part) for part in run.parts]),
+        *((name, [say(part.facts.get(name)) for part in run.parts]) for name in ("data", "pairs", "steps")),
+        ("time", [clock(part.facts.get("seconds")) or NOTHING for part in run.parts]),
+    ]
+    for name, path in PARTS:
+        values = [setting(part.recipe, path) for part in run.parts]
+        if any(value is not None for value in values):
+            told.append((name, [frames(value) if path == "frames" else say(value) for value in values]))
+    told.append(("releases", [say(part.facts.get("versions")) for part in run.parts]))
+    rows = [row(name, *values) for name, values in told if any(value != NOTHING for value in values)]
+    columns = ["Setting", *(part.name for part in run.parts)]
+    return table(f"How {run.label} was made, in this order", columns, tag("tbody", rows), class_="settings")
+
+
+def _reference(part: Part) -> Markup | str:
+    """What a preference training compares with."""
+    if part.is_sft or part.recipe is None:
+        return NOTHING
+    other = setting(part.recipe, "reference_model")
+    return _code(other) if other else "its start"
+
+
+def _code(value: Any) -> Markup | str:
+    return tag("code", say(value)) if value else NOTHING
 
 
 def _evaluation(results: Results, several: bool) -> Markup:

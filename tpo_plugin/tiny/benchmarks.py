@@ -93,8 +93,8 @@ def write_benchmarks(folder: str | Path, seed: int = 0, sizes: BenchmarkSizes = 
                     row = _videomme_row(group, film, number, question)
                     truth["videomme"][row["question_id"]] = fact
                     videomme.append(row)
-    _write_rows(root / "lmms-eval" / "Video-MME" / "test.parquet", videomme)
-    _write_rows(root / "sy1998" / "MLVU_dev" / "test.parquet", mlvu)
+    write_rows(root / "lmms-eval" / "Video-MME" / "test.parquet", videomme)
+    write_rows(root / "sy1998" / "MLVU_dev" / "test.parquet", mlvu)
     write_json(root / "truth.json", truth)
     return {"videomme": len(videomme), "mlvu_dev": len(mlvu)}
 
@@ -164,7 +164,8 @@ def _mlvu_row(film: Film, question: Question) -> dict[str, Any]:
     }
 
 
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """The rows as a parquet file."""
     import pyarrow
     import pyarrow.parquet
 

@@ -12,14 +12,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tpo_plugin.curation.templates import task_texts
+from tpo_plugin.curation.templates import task_texts, template
 from tpo_plugin.records import stable_id
+from tpo_plugin.tiny.captions import describe
 from tpo_plugin.tiny.questions import BY_NAME, ask, same_answer, true_answer
 from tpo_plugin.tiny.vision import read_scenes
 from tpo_plugin.tiny.world import Scene
 
 SENTENCE = re.compile(r"On a (\w+) background a (\w+)(?: moves (\w+))?\.")
 QUESTION = re.compile(r"^Question: (.*)(?:\nAnswer: (.*))?$", re.MULTILINE)
+SHOT = re.compile(r"^Shot \d+: (.*)$", re.MULTILINE)
 # Which forms of question serve a task type. Nothing has a cause in this world, so `causal` gets none.
 FORMS = {
     "localized": {
@@ -46,6 +48,8 @@ def answer(text: str, frames: Sequence[np.ndarray]) -> str:
         return look(text, frames)
     if "Answer 1:" in text:
         return judge(text)
+    if text.startswith(template("summary").partition("\n")[0]):
+        return summarise(text)
     asked = QUESTION.search(text)
     if asked is None:
         return write_query(text)
@@ -56,6 +60,9 @@ def answer(text: str, frames: Sequence[np.ndarray]) -> str:
 
 def look(text: str, frames: Sequence[np.ndarray]) -> str:
     """An answer to a question about the frames, or their caption for any other text. What they don't show, it guesses."""
+    asked = last_frames(text)
+    if asked is not None:
+        return caption(frames[-asked:])
     scenes = read_scenes(frames)
     for form in BY_NAME.values():
         subject = form.parse(text)
@@ -72,6 +79,19 @@ def caption(frames: Sequence[np.ndarray]) -> str:
         f"On a {scene.colour} background a {scene.shape}{f' moves {scene.motion}' if scene.motion else ''}."
         for scene in scenes
     )
+
+
+def last_frames(text: str) -> int | None:
+    """How many of the frames, the last ones, the template `caption_shot` asks about; None for another text."""
+    parts = re.split(r"\{\w+\}", template("caption_shot"))
+    found = re.fullmatch(r"(\d+)".join(map(re.escape, parts)), text.strip())
+    return found and int(found[2])
+
+
+def summarise(text: str) -> str:
+    """One description of all shots in the order of their lines, in the tiny models' words; any other caption as it is."""
+    shots = [describe(scenes_of(said)) or said.strip().rstrip(".") for said in SHOT.findall(text)]
+    return ", ".join(shots) or "None"
 
 
 def scenes_of(captions: str) -> list[Scene]:

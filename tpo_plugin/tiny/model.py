@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Sequence
+from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+import torch
+from torch import Tensor, nn
 from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
@@ -15,12 +17,13 @@ from transformers import (
 )
 from transformers.models.llava_onevision import LlavaOnevisionImageProcessor, LlavaOnevisionVideoProcessor
 
-from tpo_plugin.tiny import questions
-from tpo_plugin.tiny.world import draw_scenes
+from tpo_plugin.tiny.tokenizer import learn_tokenizer, question_texts
 
 IMAGE_SIZE = 32
 PATCH_SIZE = 8
-PAD, START, END, IMAGE, VIDEO = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"
+IMAGE, VIDEO = "<image>", "<video>"
+BEFORE_VIDEO, AFTER_VIDEO = "", "\n"  # in a prompt
+FRAMES = 1  # a group of tokens shows
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}"
@@ -33,39 +36,7 @@ CHAT_TEMPLATE = (
 
 def build_tokenizer(vocab_size: int = 560) -> PreTrainedTokenizerFast:
     """A byte-level BPE learned from this world's own questions and answers: no text is unknown to it."""
-    rng = random.Random(0)
-    texts = []
-    for _ in range(2000):
-        scenes = draw_scenes(rng, rng.randint(2, 8))
-        for form in questions.FORMS:
-            asked = questions.ask(form, scenes, rng)
-            if asked is None:
-                continue
-            texts.append(f"{asked.text}\n{asked.answer}")
-            if asked.has_options:
-                style = rng.choice(["videomme", "mlvu"])
-                texts.append(questions.with_options(asked.text, asked.choices, style))
-                texts.append(questions.letter_answer(asked.choices, asked.answer))
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    core.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[PAD, START, END, IMAGE, VIDEO],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token=PAD,
-        eos_token=END,
-        additional_special_tokens=[START, IMAGE, VIDEO],
-        padding_side="left",
-        model_max_length=4096,
-    )
+    return learn_tokenizer(question_texts(), vocab_size, [IMAGE, VIDEO])
 
 
 def build_processor() -> LlavaOnevisionProcessor:
@@ -106,3 +77,24 @@ def build_model(processor: LlavaOnevisionProcessor) -> LlavaOnevisionForConditio
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     return model
+
+
+def tower_parts(model: Any) -> list[nn.Module]:
+    """What makes tokens of pictures."""
+    return [model.model.vision_tower, model.model.multi_modal_projector]
+
+
+def video_features(model: Any, pixels: Sequence[Tensor]) -> list[Tensor]:
+    """The tokens of clips, each float32 (T, 3, H, W): (4 T + 1, hidden), the newline last."""
+    made = model.model.get_video_features(pixel_values_videos=torch.cat(list(pixels))[None]).pooler_output[0]
+    newline = made[-1:]
+    return [torch.cat([part, newline]) for part in made[:-1].split([4 * len(clip) for clip in pixels])]
+
+
+def video_tokens(frames: int) -> int:
+    """How many tokens a clip of so many frames takes in the prompt."""
+    return 4 * frames + 1
+
+
+def positions(model: Any, batch: dict[str, Tensor], frames: Sequence[int]) -> None:
+    """None: the language model counts its positions itself."""

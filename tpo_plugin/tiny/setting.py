@@ -28,9 +28,12 @@ class WorldSizes:
     benchmarks: BenchmarkSizes = field(default_factory=BenchmarkSizes)
 
 
-def base_checkpoint() -> str:
-    """The folder of the shipped tiny model."""
-    return str(files("tpo_plugin.tiny") / "base")
+SHIPPED = {"llava_onevision": "base", "qwen2_vl": "base_qwen2_vl"}
+
+
+def base_checkpoint(family: str = "llava_onevision") -> str:
+    """The folder of the shipped tiny model of a family: `llava_onevision` or `qwen2_vl`."""
+    return str(files("tpo_plugin.tiny") / SHIPPED[family])
 
 
 def write_world(folder: Path, seed: int, sizes: WorldSizes = WorldSizes()) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tpo_plugin.dataset.pairs import Row, load_pairs, missing_videos
-from tpo_plugin.dataset.selection import select
+from tpo_plugin.dataset.selection import at_levels, select
 from tpo_plugin.errors import TPOError, VideoError
 from tpo_plugin.generators.base import Prompt, with_times
 from tpo_plugin.integrations.huggingface import prompt_text
@@ -28,18 +28,27 @@ logger = logging.getLogger(__name__)
 class TrainingPairs:
     """The rows to train on with their videos, all of which are there and show a picture (TPOError otherwise)."""
 
-    def __init__(self, rows: Sequence[Row], root: Path, frames: FrameOptions) -> None:
+    def __init__(
+        self, rows: Sequence[Row], root: Path, frames: FrameOptions, videos: dict[str, VideoInfo] | None = None
+    ) -> None:
         self.rows, self.root, self.frames = list(rows), root, frames
-        self.videos = self._probe()
+        self.videos = self._probe() if videos is None else videos
 
     @classmethod
     def of_recipe(cls, recipe: TrainRecipe) -> TrainingPairs:
-        """The recipe's pairs, as many and in the ratio that it asks for; TPOError for one that lacks a response it needs."""
+        """The recipe's pairs, of the levels, as many and in the ratio that it asks for; TPOError for one that lacks a response it needs."""
         found, root = load_pairs(recipe.data, recipe.video_root)
+        levels = recipe.curriculum.levels if recipe.curriculum else recipe.difficulty
+        if levels is not None:
+            found = at_levels(found, levels)
         rows = select(found, attrgetter("id"), kind_of, recipe.max_pairs, recipe.ratio, recipe.seed)
         if needs_reference(recipe.objective):
             check_rejected(rows)
         return cls(rows, root, recipe.frames)
+
+    def at_level(self, level: float) -> TrainingPairs:
+        """The pairs of this difficulty; TPOError if there are none."""
+        return TrainingPairs(at_levels(self.rows, [level]), self.root, self.frames, self.videos)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,10 +59,10 @@ class TrainingPairs:
         info = self.videos[row.video]
         times = sample_times([(0.0, info.seconds)], self.frames)
         try:
-            frames = read_frames(self.root / row.video, times, self.frames.max_side)
+            frames = read_frames(self.root / row.video, times, self.frames.max_side, self.frames.max_pixels)
         except VideoError as error:
             raise TPOError(f"row {row.id}: {error}; {_cure(row)}") from None
-        return Prompt(frames, times, info.seconds, self.text(row))
+        return Prompt(frames, times, info.seconds, self.text(row), max_pixels=self.frames.max_pixels)
 
     def text(self, row: Row) -> str:
         """What is said to the model beside the video: the query, with `time_instruction` after the frame times."""

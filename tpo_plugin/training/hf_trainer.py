@@ -7,7 +7,7 @@ the collator, the loss. Optimiser, schedule, accumulation, checkpoints, logging 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,7 @@ class HFTemporalDPOTrainer(DPOTrainer):
 
     Where `objective.dpo_alpha` is not 0 there is a reference: on the plain path `ref_model`, a frozen model of its own also under LoRA
     (switching the adapters off would leave a projector that was trained in full in place); on the fast path, with batches of trees and a
-    `model` that takes them, `stored`: what is missing there is computed at once, with the model as it is given.
+    `model` that takes them, `stored`: what is missing there is computed at once, with the model as it is given. `levels`: GroupedSampler's.
     """
 
     objective: ObjectiveOptions
@@ -48,13 +48,14 @@ class HFTemporalDPOTrainer(DPOTrainer):
         data_collator: PairCollator,
         stored: StoredReference | None = None,
         pairs_per_video: int = 1,
+        levels: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         reference = stored if data_collator.trees else ref_model
         if needs_reference(objective) == (reference is None):
             raise ValueError("a reference is needed if and only if objective.dpo_alpha is not 0")
         self.objective, self.stored, self.pairs_per_video = objective, stored, pairs_per_video
-        self.videos = [row.video for row in data_collator.pairs.rows]
+        self.videos, self.levels = [row.video for row in data_collator.pairs.rows], levels
         self.reference: torch.Tensor | None = None  # (rows, 2): log p of chosen and rejected before training
         # With reference log-probabilities "precomputed" trl loads no reference model by itself.
         args.precompute_ref_log_probs = ref_model is None
@@ -84,9 +85,9 @@ class HFTemporalDPOTrainer(DPOTrainer):
         return dataset
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.pairs_per_video == 1:
+        if self.pairs_per_video == 1 and self.levels is None:
             return super()._get_train_sampler(train_dataset)
-        sampler = GroupedSampler(self.videos, self.pairs_per_video, self.args.data_seed or 0)
+        sampler = GroupedSampler(self.videos, self.pairs_per_video, self.args.data_seed or 0, self.levels)
         self.add_callback(_TellEpoch(sampler))
         return sampler
 

@@ -6,8 +6,8 @@ Loss and metrics stay upstream's own `get_batch_loss_metrics`, which finds both 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from tpo_plugin.errors import TPOError
 from tpo_plugin.training.llava_checkpoints import part
 from tpo_plugin.training.llava_sft import NoReference
 from tpo_plugin.training.objective import sft_loss
+from tpo_plugin.training.policies.llava import install_trees
 from tpo_plugin.training.reference import complete
 from tpo_plugin.training.reference_table import FILE, Sums
-from tpo_plugin.training.sampler import GroupedSampler
 from tpo_plugin.training.trainer import tree_scores
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,11 @@ class Unreadable(TPOError):
 
 
 class FastPath:
-    """Upstream's trainer on token trees (policies/llava.py). `fingerprint` names what the reference was computed with."""
+    """Upstream's trainer on token trees (policies/llava.py). `fingerprint` names what the reference was computed with.
+
+    `load_reference` makes the reference model, given the policy's config, where it is not the policy as it is before training; that
+    happens only if the table on disk lacks rows, and the model is let go when they are there.
+    """
 
     args: Any
     model: Any
@@ -53,22 +57,25 @@ class FastPath:
     is_deepspeed_enabled: bool
     dpo_alpha: float
 
-    def __init__(self, model: Any, ref_model: None, *, fingerprint: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        ref_model: None,
+        *,
+        fingerprint: Mapping[str, str],
+        load_reference: Callable[[Any], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         if kwargs["args"].n_gpu > 1:
             raise TPOError("one process cannot train on several GPUs on the fast path: start one a GPU with torchrun")
         super().__init__(model, NoReference(), **kwargs)  # type: ignore[call-arg]
         self.ref_model = None
-        self._fingerprint = dict(fingerprint)
+        self._fingerprint, self._load_reference = dict(fingerprint), load_reference
         self._reference: Tensor | None = None
         if any(weight.requires_grad and part(name) == "vision_tower" for name, weight in self.model.named_parameters()):
             logger.info(
                 "the vision tower is trained: a video's features are shared by its answers in a step, and by nothing else"
             )
-
-    def _get_train_sampler(self) -> Any:
-        if self.args.tpo_pairs_per_video > 1:
-            return GroupedSampler(self.train_dataset.shown(), self.args.tpo_pairs_per_video, self.args.seed)
-        return super()._get_train_sampler()  # type: ignore[misc]
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train, after the reference has been computed with the weights as they are now, if there is one."""
@@ -91,13 +98,13 @@ class FastPath:
         while True:
             rows = [row for row in range(len(dataset)) if row not in dataset.without_reference]
             try:
-                with self._as_reference() as model:
+                with ExitStack() as stack:
                     sums = complete(
                         Path(self.args.output_dir) / FILE,
                         self._fingerprint | dataset.fingerprint() | self._setting(),
                         [keys[row] for row in rows],
                         [shown[row] for row in rows],
-                        _refuse if trained else partial(self._scored, model, rows),
+                        _refuse if trained and self._load_reference is None else partial(self._scored, stack, rows),
                     )
                 break
             except Unreadable as error:
@@ -117,9 +124,13 @@ class FastPath:
 
     @contextmanager
     def _as_reference(self) -> Iterator[Any]:
-        """The model to call for the reference, without its adapters."""
-        model = self.model_wrapped if self.is_deepspeed_enabled else self.model
+        """The model to call for the reference: the policy without its adapters, or the other one."""
         precision = nullcontext() if self.is_deepspeed_enabled else self.accelerator.autocast()
+        if self._load_reference is not None:
+            with torch.no_grad(), precision:
+                yield self._other_model(self._load_reference)
+            return
+        model = self.model_wrapped if self.is_deepspeed_enabled else self.model
         training = model.training
         model.eval()
         try:
@@ -128,8 +139,20 @@ class FastPath:
         finally:
             model.train(training)
 
-    def _scored(self, model: Any, rows: Sequence[int], units: Sequence[Sequence[int]]) -> Iterator[list[Sums]]:
-        """The sums of each unit's pairs; units have indices of `rows`. Unreadable, after the forward, if some show nothing."""
+    def _other_model(self, load: Callable[[Any], Any]) -> Any:
+        model = load(self.model.config)
+        model.get_vision_tower().to(dtype=self.model.get_vision_tower().dtype)
+        install_trees(model)
+        if self.is_deepspeed_enabled:
+            return self._prepare_deepspeed(model)  # type: ignore[attr-defined]
+        return model.to(self.args.device)
+
+    def _scored(self, stack: ExitStack, rows: Sequence[int], units: Sequence[Sequence[int]]) -> Iterator[list[Sums]]:
+        """The sums of each unit's pairs; units have indices of `rows`. Unreadable, after the forward, if some show nothing.
+
+        The model is there until `stack` is closed.
+        """
+        model = stack.enter_context(self._as_reference())
         wanted = [[rows[index] for index in unit] for unit in units]
         loader = DataLoader(
             self.train_dataset,

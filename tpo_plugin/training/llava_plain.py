@@ -31,7 +31,8 @@ class PlainPath:
         if alone:
             self.ref_model = None
             logger.info("--dpo_alpha is 0: the run has no rejected side, no reference and no rewards")
-        trained = list(beside_adapters(self.model)) if self.args.lora_enable and not alone else []
+        own = self.args.lora_enable and not alone and ref_model is None  # else a model of its own is the reference
+        trained = list(beside_adapters(self.model)) if own else []
         if any(hasattr(weight, "ds_id") for _, weight in trained):
             raise TPOError(
                 f"LoRA with {', '.join(sorted({part(name) for name, _ in trained}))} trained beside it has no reference under "

@@ -17,6 +17,7 @@ from tpo_plugin.records import Kind
 from tpo_plugin.training.llava_checkpoints import LoraCheckpoints
 from tpo_plugin.training.llava_fast import FastPath
 from tpo_plugin.training.llava_sft import SFTAlone
+from tpo_plugin.training.sampler import GroupedSampler
 
 KINDS: tuple[str, ...] = get_args(Kind)
 
@@ -24,7 +25,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 def temporal_trainer(base: type, path: type = FastPath) -> type:
     """TemporalDPOTrainer for the script's own LLaVADPOTrainer `base`, on the fast path or the plain one."""
 
-    class TemporalDPOTrainer(_Signatures, SFTAlone, _Margins, LoraCheckpoints, path, base):
+    class TemporalDPOTrainer(_Signatures, _Order, SFTAlone, _Margins, LoraCheckpoints, path, base):
         """Upstream's trainer with the repairs of `repairs.py` and a reward margin for each kind of pair."""
 
     return TemporalDPOTrainer
@@ -57,6 +58,19 @@ class _Signatures:
             found = last_checkpoint(Path(self.args.output_dir))  # type: ignore[attr-defined]
             resume_from_checkpoint = str(found) if found else None
         return super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
+
+
+class _Order:
+    """The order of the rows with `--tpo_order` or `--tpo_pairs_per_video`, the same on every process and after a resume."""
+
+    args: Any
+    train_dataset: Any
+
+    def _get_train_sampler(self) -> Any:
+        levels = self.train_dataset.levels()
+        if levels is None and self.args.tpo_pairs_per_video == 1:
+            return super()._get_train_sampler()  # type: ignore[misc]
+        return GroupedSampler(self.train_dataset.shown(), self.args.tpo_pairs_per_video, self.args.seed, levels)
 
 
 class _Margins:

@@ -1,14 +1,15 @@
-"""A batch as token trees: what several sequences share is there once.
+"""A batch as token trees: what several sequences begin with alike is there once.
 
-A video's tokens and what its prompts begin with alike are the stem; each prompt's rest branches off it, each response off its prompt. The
-trees of a batch lie one after the other in one row of T tokens, depth first, without padding. Positions count along the path from the
-root, so they restart at each branch point; they alone tell the tree (see `chains`).
+A sequence is a prompt with one of its responses. Those of one video share its tokens, equal prompts, and equal responses to them (TEMPLE: one
+chosen, twelve rejected); they part where their tokens first differ. The trees of a batch lie one after the other in one row of T tokens, depth
+first, without padding. Positions count along the path from the root, so they restart at each branch point; they alone tell the tree (see
+`chains`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -77,26 +78,11 @@ class Packed:
 def pack(videos: Sequence[Sequence[Branches]]) -> Packed:
     """The trees of a batch: for each video its prompts. ValueError for a response without tokens or a prompt without any.
 
-    Prompts of one video must have its tokens in what they begin with; how much that is is found by comparison.
+    Prompts of one video must have its tokens in what they begin with; how much sequences share is found by comparison.
     """
     packer = _Packer()
     for prompts in videos:
-        shared = common_prefix([prompt.prompt for prompt in prompts])
-        first, start = prompts[0], packer.total
-        stem = packer.add(first.prompt[:shared], None)
-        for prompt in prompts:
-            if not prompt.responses or not all(len(response) for response in prompt.responses):
-                raise ValueError("a response has no tokens")
-            node = packer.add(prompt.prompt[shared:], stem)
-            scored = (
-                []
-                if prompt.scored is None
-                else [node.path[place] for place in prompt.scored.nonzero().flatten().tolist()]
-            )
-            for response in prompt.responses:
-                leaf = packer.add(response, node)
-                packer.responses.append([*scored, *leaf.path[len(node.path) :]])
-        packer.roots.append(Root(start, packer.total, len(first.prompt), shared))
+        packer.add(prompts)
     return packer.packed()
 
 
@@ -143,56 +129,102 @@ def common_prefix(sequences: Sequence[Tensor]) -> int:
     return min(int(differing[0]) if len(differing) else shortest, shortest if len(sequences) == 1 else shortest - 1)
 
 
-@dataclass(frozen=True)
-class _Node:
-    """A place in a tree: the packed indices of the tokens from the root to it."""
+@dataclass
+class _Run:
+    """Tokens in a row, and the runs that branch off after the last of them; `start` is its first one's place in the packed row."""
 
-    path: list[int]
+    ids: Tensor
+    branches: list[_Run] = field(default_factory=list)
+    start: int = 0
+
+    def add(self, ids: Tensor) -> None:
+        """Add a sequence that begins with this run's first token; the run is split where they part."""
+        length = min(len(self.ids), len(ids))
+        differing = (self.ids[:length] != ids[:length]).nonzero()
+        shared = int(differing[0]) if len(differing) else length
+        if shared < len(self.ids):
+            self.ids, self.branches = self.ids[:shared], [_Run(self.ids[shared:], self.branches)]
+        rest = ids[shared:]
+        if not len(rest):
+            return
+        following = next((branch for branch in self.branches if branch.ids[0] == rest[0]), None)
+        if following:
+            following.add(rest)
+        else:
+            self.branches.append(_Run(rest))
+
+    def path(self, ids: Tensor) -> list[Tensor]:
+        """The packed indices of a sequence that was added, in pieces."""
+        taken = min(len(self.ids), len(ids))
+        rest = ids[taken:]
+        pieces = [torch.arange(self.start, self.start + taken)]
+        if len(rest):
+            pieces += next(branch for branch in self.branches if branch.ids[0] == rest[0]).path(rest)
+        return pieces
 
 
 class _Packer:
     def __init__(self) -> None:
         self.ids: list[Tensor] = []
         self.positions: list[Tensor] = []
-        self.responses: list[list[int]] = []
-        self.before: dict[int, int] = {}
+        self.responses: list[Tensor] = []  # the indices of each response's scored tokens
+        self.before: dict[int, int] = {}  # a scored token's index -> that of the token before it on its path
         self.roots: list[Root] = []
         self.total = 0
 
-    def add(self, ids: Tensor, parent: _Node | None) -> _Node:
-        """Append tokens below `parent` (None: a new tree)."""
-        path = parent.path if parent else []
-        if not path and not len(ids):
+    def add(self, prompts: Sequence[Branches]) -> None:
+        """A video's tree. The first prompt, with its first response, comes first in it."""
+        if not all(len(prompt.prompt) for prompt in prompts):
             raise ValueError("a prompt has no tokens")
-        new = list(range(self.total, self.total + len(ids)))
-        if new and path:
-            self.before[new[0]] = path[-1]
-        self.ids.append(ids)
-        self.positions.append(torch.arange(len(path), len(path) + len(ids)))
-        self.total += len(ids)
-        return _Node(path + new)
+        if not all(prompt.responses and all(map(len, prompt.responses)) for prompt in prompts):
+            raise ValueError("a response has no tokens")
+        sequences = [torch.cat([prompt.prompt, response]) for prompt in prompts for response in prompt.responses]
+        if any(one[0] != sequences[0][0] for one in sequences):
+            raise ValueError("the prompts of one video do not begin alike")
+        tree, start = _Run(sequences[0]), self.total
+        for sequence in sequences[1:]:
+            tree.add(sequence)
+        self._lay(tree, 0)
+        places = [_scored(prompt, response) for prompt in prompts for response in prompt.responses]
+        for sequence, scored in zip(sequences, places):
+            path = torch.cat(tree.path(sequence))
+            self.responses.append(path[scored])
+            self.before.update(zip(path[scored].tolist(), path[scored - 1].tolist()))
+        shared = common_prefix([prompt.prompt for prompt in prompts])
+        self.roots.append(Root(start, self.total, len(prompts[0].prompt), shared))
+
+    def _lay(self, run: _Run, position: int) -> None:
+        run.start = self.total
+        self.ids.append(run.ids)
+        self.positions.append(torch.arange(position, position + len(run.ids)))
+        self.total += len(run.ids)
+        for branch in run.branches:
+            self._lay(branch, position + len(run.ids))
 
     def packed(self) -> Packed:
-        targets = sorted({index for response in self.responses for index in response})
-        column = {index: place for place, index in enumerate(targets)}
-        members = torch.zeros(len(self.responses), len(targets), dtype=torch.bool)
-        for row, response in enumerate(self.responses):
-            members[row, [column[index] for index in response]] = True
+        targets = torch.cat(self.responses).unique()
+        members = torch.stack([torch.isin(targets, response) for response in self.responses])
         return Packed(
             ids=torch.cat(self.ids),
             positions=torch.cat(self.positions),
-            targets=torch.tensor(targets),
-            sources=torch.tensor([self.before.get(index, index - 1) for index in targets]),
+            targets=targets,
+            sources=torch.tensor([self.before[index] for index in targets.tolist()]),
             members=members,
             roots=tuple(self.roots),
         )
 
 
+def _scored(prompt: Branches, response: Tensor) -> Tensor:
+    """The places in prompt and response of the tokens that count as the response's."""
+    own = torch.arange(len(prompt.prompt), len(prompt.prompt) + len(response))
+    return own if prompt.scored is None else torch.cat([prompt.scored.nonzero().flatten(), own])
+
+
 def chains(positions: Sequence[int]) -> list[Chain]:
     """The chains of a packed row from its positions: a new one starts wherever a position is not its predecessor's plus one.
 
-    A chain that starts at position p hangs below the first p tokens of the path that led to the token before it. No response is empty,
-    so what follows one always restarts at a smaller position than the response would have gone on with.
+    A chain that starts at position p hangs below the first p tokens of the path that led to the token before it. It branches off that path,
+    so it restarts at a smaller position than the path would have gone on with.
     """
     found: list[Chain] = []
     path: list[tuple[int, int]] = []  # slices from the root to the last token

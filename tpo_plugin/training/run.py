@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
 from peft import PeftModel
-from safetensors import SafetensorError
 
-from tpo_plugin import recipe as recipes
 from tpo_plugin.checks import at_least, check_frames, checkpoint_named
-from tpo_plugin.dataset.selection import check_ratio
-from tpo_plugin.errors import RecipeError, TPOError
-from tpo_plugin.folders import checkpoint_digest, differences, last_checkpoint, locked
+from tpo_plugin.dataset.selection import check_ratio, difficulty_of
+from tpo_plugin.errors import RecipeError
+from tpo_plugin.folders import checkpoint_digest, last_checkpoint
 from tpo_plugin.integrations.huggingface import load_model, load_processor
 from tpo_plugin.options import TrainRecipe
 from tpo_plugin.records import stable_id, write_json
 from tpo_plugin.training.arguments import training_arguments
+from tpo_plugin.training.claims import claim, held, writing
+from tpo_plugin.training.curriculum import check_curriculum, keeping, order_of, release, staged, train_stages
 from tpo_plugin.training.data import PairCollator, TrainingPairs
 from tpo_plugin.training.hf_reference import StoredReference
 from tpo_plugin.training.hf_trainer import HFTemporalDPOTrainer
@@ -38,53 +33,88 @@ from tpo_plugin.training.trainer import absent, needs_reference
 
 logger = logging.getLogger(__name__)
 
-# torch.save has no exception of its own for a file that cannot be written.
-TORCH_SAVE_FAILED = ("PytorchStreamWriter", "inline_container", "iostream error")
-
 
 def train(recipe: TrainRecipe) -> Path:
     """Train and return the folder of the final checkpoint.
 
     A finished run of the same recipe on the same inputs is reused, an unfinished one continued from its last complete
-    checkpoint. Raises TPOError (RecipeError, VideoError) for anything the user can mend; the data is checked before a model is loaded.
+    checkpoint; so is each stage of a curriculum. Raises TPOError (RecipeError, VideoError) for anything the user can mend; the data is
+    checked before a model is loaded.
     """
-    output = Path(recipe.output)
     check_recipe(recipe)
     arguments = training_arguments(recipe)
-    with locked(output) if is_main() else nullcontext():
+    with held(Path(recipe.output)):
         pairs = TrainingPairs.of_recipe(recipe)
-        inputs = {"pairs": stable_id([asdict(row) for row in pairs.rows]), "model": checkpoint_digest(recipe.model)}
-        if claim(output, recipe, inputs):
-            logger.info("%s is finished: reusing %s", output, output / "model")
-            return output / "model"
-        trainer = build_trainer(recipe, arguments, pairs)
-        checkpoint = last_checkpoint(output)
-        logger.info("%d pairs, %s", len(pairs), f"continuing from {checkpoint}" if checkpoint else "from the start")
-        if absent(recipe.objective):
-            logger.info("`objective.dpo_alpha` is 0: the run has no %s", ", ".join(absent(recipe.objective)))
-        started = time.monotonic()
-        with writing(output):
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            seconds = round(time.monotonic() - started, 1)
-            about = {"inputs": inputs, "pairs": len(pairs), "absent": absent(recipe.objective), "seconds": seconds}
-            finish(trainer, output, about)
+        if not staged(recipe):
+            return _train(recipe, pairs)
+        _ = arguments.device  # joins the other processes, if there are any
+        return train_stages(recipe, pairs, _inputs(recipe, pairs), _train, fill_reference)
+
+
+def _train(recipe: TrainRecipe, pairs: TrainingPairs) -> Path:
+    """One run of a recipe without stages, in a folder that is held."""
+    output, inputs = Path(recipe.output), _inputs(recipe, pairs)
+    if claim(output, recipe, inputs):
+        logger.info("%s is finished: reusing %s", output, output / "model")
+        return output / "model"
+    trainer = build_trainer(recipe, training_arguments(recipe), pairs)
+    checkpoint = last_checkpoint(output)
+    logger.info("%d pairs, %s", len(pairs), f"continuing from {checkpoint}" if checkpoint else "from the start")
+    if absent(recipe.objective):
+        logger.info("`objective.dpo_alpha` is 0: the run has no %s", ", ".join(absent(recipe.objective)))
+    started = time.monotonic()
+    with writing(output):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = round(time.monotonic() - started, 1)
+        about = {"inputs": inputs, "pairs": len(pairs), "absent": absent(recipe.objective), "seconds": seconds}
+        finish(trainer, output, about)
+    trainer.accelerator.wait_for_everyone()  # what runs next in another process may start from this model
     return output / "model"
+
+
+def _inputs(recipe: TrainRecipe, pairs: TrainingPairs) -> dict[str, str]:
+    """Digests of what a run depends on beside its recipe."""
+    inputs = {"pairs": stable_id([asdict(row) for row in pairs.rows]), "model": checkpoint_digest(recipe.model)}
+    if recipe.reference_model is not None:
+        inputs["reference model"] = checkpoint_digest(recipe.reference_model)
+    return inputs
 
 
 def reference(recipe: TrainRecipe) -> Path:
     """Compute the reference log-probabilities that the recipe's table on disk lacks, and return the file.
 
-    TPOError as `train`; RecipeError where the recipe needs no such table.
+    TPOError as `train`; RecipeError where the recipe needs no such table, or makes its reference while it trains.
     """
     check_recipe(recipe)
     if recipe.path == "plain" or not needs_reference(recipe.objective):
         raise RecipeError(
             "`tpo reference` is for `path: fast` with `objective.dpo_alpha` above 0; this recipe needs no reference on disk"
         )
-    arguments = training_arguments(recipe)
-    with locked(Path(recipe.output)) if is_main() else nullcontext():
-        build_trainer(recipe, arguments, TrainingPairs.of_recipe(recipe))
+    if staged(recipe):
+        assert recipe.curriculum is not None
+        if recipe.curriculum.reference == "reset":
+            raise RecipeError("each stage's reference is the model of the one before, so `tpo train` computes it")
+        recipe = keeping(recipe, recipe)
+    with held(Path(recipe.output)):
+        pairs = TrainingPairs.of_recipe(recipe)
+        if recipe.reference_model is None:
+            build_trainer(recipe, training_arguments(recipe), pairs)
+        else:
+            fill_reference(recipe, pairs)
     return Path(recipe.reference or recipe.output) / FILE
+
+
+def fill_reference(recipe: TrainRecipe, pairs: TrainingPairs) -> None:
+    """Complete the table of a recipe's `reference_model`, with that model alone in memory; nothing where no table is used."""
+    if recipe.path == "plain" or not needs_reference(recipe.objective):
+        return
+    assert recipe.reference_model is not None
+    arguments = training_arguments(recipe)
+    _ = arguments.device  # joins the other processes, which ask for the table together
+    if StoredReference.of_recipe(recipe, arguments, pairs, load_processor(recipe.reference_model)).is_complete():
+        return
+    build_trainer(replace(recipe, model=recipe.reference_model, reference_model=None, lora=None), arguments, pairs)
+    release()
 
 
 def check_recipe(recipe: TrainRecipe) -> None:
@@ -96,6 +126,9 @@ def check_recipe(recipe: TrainRecipe) -> None:
     at_least("max_length", recipe.max_length, 1)
     check_trainable(recipe.trainable, recipe.lora)
     check_grouping(recipe)
+    check_curriculum(recipe)
+    if recipe.reference_model is not None:
+        checkpoint_named("reference_model", recipe.reference_model)
     goal = recipe.objective
     if goal.dpo_alpha < 0 or goal.gamma < 0 or goal.beta <= 0 or goal.dpo_alpha == goal.gamma == 0:
         raise RecipeError(
@@ -128,17 +161,20 @@ def check_grouping(recipe: TrainRecipe) -> None:
 def build_trainer(recipe: TrainRecipe, arguments: Any, pairs: TrainingPairs) -> HFTemporalDPOTrainer:
     """The trainer of a recipe, its policy loaded from the recipe's checkpoint.
 
-    Its reference is a second model on the plain path; on the fast one the table on disk, filled here where it lacks something.
+    Its reference (the recipe's `reference_model`, or that checkpoint too) is a second model on the plain path; on the fast one the table on
+    disk, filled here where it lacks something.
     """
     processor, fast = load_processor(recipe.model), recipe.path == "fast"
     if recipe.max_length:
         pairs.check_lengths(processor, recipe.max_length, needs_reference(recipe.objective))
     stored, reference = None, None
     if needs_reference(recipe.objective) and fast:
+        if recipe.reference_model is not None:
+            fill_reference(recipe, pairs)
         stored = StoredReference.of_recipe(recipe, arguments, pairs, processor)
     elif needs_reference(recipe.objective):
-        reference = _load(recipe, arguments).requires_grad_(False)
-    model = _load(recipe, arguments)
+        reference = _load(recipe.reference_model or recipe.model, recipe, arguments).requires_grad_(False)
+    model = _load(recipe.model, recipe, arguments)
     set_trainable(model, recipe.trainable)
     if fast:
         install(model, HFFamily())
@@ -155,15 +191,16 @@ def build_trainer(recipe: TrainRecipe, arguments: Any, pairs: TrainingPairs) -> 
         data_collator=PairCollator(pairs, processor, needs_reference(recipe.objective), recipe.max_length, fast),
         stored=stored,
         pairs_per_video=recipe.pairs_per_video,
+        levels=order_of(recipe, [difficulty_of(row) for row in pairs.rows]),
         peft_config=lora_config(model, recipe.lora, recipe.trainable) if recipe.lora else None,
         callbacks=[KeepHistory()],
     )
 
 
-def _load(recipe: TrainRecipe, arguments: Any) -> Any:
-    """The recipe's checkpoint as a plain model (an adapter it brings is merged); weights in float32 unless it says otherwise."""
+def _load(checkpoint: str, recipe: TrainRecipe, arguments: Any) -> Any:
+    """A checkpoint as a plain model (an adapter it brings is merged); weights in float32 unless it says otherwise."""
     dtype = "float32" if recipe.dtype == "auto" else recipe.dtype
-    model = load_model(recipe.model, dtype, str(arguments.device), recipe.attn_implementation)
+    model = load_model(checkpoint, dtype, str(arguments.device), recipe.attn_implementation)
     return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
 
@@ -179,46 +216,3 @@ def finish(trainer: HFTemporalDPOTrainer, output: Path, about: dict[str, Any]) -
     versions = {name: version(name) for name in ("tpo-plugin", "torch", "transformers", "trl", "peft")}
     write_json(output / "done.json", {"steps": steps, **about, "versions": versions})
     logger.info("trained %d steps in %.0f s, saved %s", steps, about["seconds"], output / "model")
-
-
-def claim(output: Path, recipe: TrainRecipe, inputs: dict[str, str]) -> bool:
-    """Whether `output` holds a finished run of this recipe on these inputs; else it becomes, or stays, a run of it.
-
-    RecipeError if it holds a run of another recipe or on other inputs that has saved something.
-    """
-    marker, saved = output / "inputs.json", output / "recipe.yaml"
-    begun = (output / "done.json").is_file() or any(output.glob("checkpoint-*"))
-    if begun and saved.is_file():
-        differing = differences(yaml.safe_load(saved.read_text(encoding="utf-8")) or {}, recipes.to_plain(recipe))
-        if marker.is_file():
-            old = json.loads(marker.read_text(encoding="utf-8"))
-            differing += [f"the {key} changed since" for key in inputs if old.get(key) != inputs[key]]
-        if differing:
-            raise RecipeError(
-                f"{output} holds a run of another recipe ({'; '.join(differing)}); choose another `output`, or remove the folder"
-            )
-    if (output / "done.json").is_file():
-        return True
-    if is_main():
-        write_json(marker, inputs)
-        recipes.save(recipe, output)
-    return False
-
-
-@contextmanager
-def writing(output: Path) -> Iterator[None]:
-    """TPOError where a file cannot be written (a full disk, mostly), in whichever library's words that comes."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(words in str(error) for words in TORCH_SAVE_FAILED):
-            raise
-        raise TPOError(
-            f"cannot write to {output}: {error}. Free some space and run the same command again: it continues from the last "
-            "complete checkpoint."
-        ) from error
-
-
-def is_main() -> bool:
-    """Whether this is the first of the processes that a launcher (torchrun, accelerate) started."""
-    return os.environ.get("RANK", "0") == "0"

@@ -16,30 +16,57 @@ class GroupedSampler(Sampler[int]):
     batch whose size is a multiple of `pairs_per_video` holds whole units, and a video's units lie anywhere in the epoch. What is left in
     the end, less than a unit, comes last.
 
+    `levels` has a number for each row: rows then come in ascending order of it in each epoch, and all of the above holds within a level. What
+    is left of a level begins the first unit of the next one.
+
     The order depends on `seed` and the epoch alone (`set_epoch`, which accelerate and transformers call), so it is the same on every
     rank and when a run is resumed within an epoch.
     """
 
-    def __init__(self, videos: Sequence[Hashable], pairs_per_video: int, seed: int) -> None:
+    def __init__(
+        self, videos: Sequence[Hashable], pairs_per_video: int, seed: int, levels: Sequence[float] | None = None
+    ) -> None:
         if pairs_per_video < 1:
             raise ValueError(f"pairs_per_video must be at least 1, it is {pairs_per_video}")
-        self.rows: dict[Hashable, list[int]] = {}
-        for row, video in enumerate(videos):
-            self.rows.setdefault(video, []).append(row)
-        self.size, self.seed, self.epoch = pairs_per_video, seed, 0
+        if levels is not None and len(levels) != len(videos):
+            raise ValueError(f"{len(videos)} rows have {len(levels)} levels")
+        self.levels: list[dict[Hashable, list[int]]] = []  # each with its videos' rows
+        for level in sorted(set(levels or [0.0])):
+            rows: dict[Hashable, list[int]] = {}
+            for row, video in enumerate(videos):
+                if levels is None or levels[row] == level:
+                    rows.setdefault(video, []).append(row)
+            self.levels.append(rows)
+        self.total, self.size, self.seed, self.epoch = len(videos), pairs_per_video, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is that of this epoch, from 0."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return sum(map(len, self.rows.values()))
+        return self.total
 
     def __iter__(self) -> Iterator[int]:
         draw = random.Random(f"{self.seed} {self.epoch}")
+        left: list[int] = []  # less than a unit
+        for rows in self.levels:
+            units, rest = self._units(rows, draw)
+            if left:
+                loose = left + rest
+                if len(loose) < self.size and units:
+                    loose += units.pop()
+                units, rest = [loose[: self.size], *units], loose[self.size :]
+            if units and len(units[0]) < self.size:
+                rest = units.pop(0)
+            yield from (row for unit in units for row in unit)
+            left = rest
+        yield from left
+
+    def _units(self, videos: dict[Hashable, list[int]], draw: random.Random) -> tuple[list[list[int]], list[int]]:
+        """Full units of these videos' rows, and the rows that are left."""
         units: list[list[int]] = []
         short: list[list[int]] = []
-        for rows in self.rows.values():
+        for rows in videos.values():
             shuffled = draw.sample(rows, len(rows))
             for start in range(0, len(rows), self.size):
                 group = shuffled[start : start + self.size]
@@ -48,7 +75,7 @@ class GroupedSampler(Sampler[int]):
         joined, rest = self._joined(short)
         units += joined
         draw.shuffle(units)
-        yield from (row for unit in (*units, rest) for row in unit)
+        return units, rest
 
     def _joined(self, short: list[list[int]]) -> tuple[list[list[int]], list[int]]:
         """Full units from groups shorter than one, the longest first; what fills none is cut. And the rows that are left."""

@@ -1,4 +1,5 @@
-"""`tpo train RECIPE` for a recipe with `upstream`: the DPO script of a LLaVA-NeXT or LongVA checkout, with `--tpo` and the recipe's flags."""
+"""`tpo train RECIPE` for a recipe with `upstream`: the DPO script of a LLaVA-NeXT or LongVA checkout, with `--tpo` and the recipe's flags; and
+the same as a step of a chain, from which the next one can start."""
 
 from __future__ import annotations
 
@@ -9,23 +10,35 @@ import json
 import logging
 import os
 import shlex
+import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tpo_plugin import recipe as recipes
 from tpo_plugin.checks import at_least
-from tpo_plugin.errors import RecipeError
+from tpo_plugin.errors import RecipeError, TPOError
+from tpo_plugin.folders import adapter_base, checkpoint_digest, differences
 from tpo_plugin.integrations.checkout import Checkout, find_checkout
-from tpo_plugin.integrations.llava_family.arguments import TemporalArguments
+from tpo_plugin.integrations.llava_family.arguments import TRUE, TemporalArguments
+from tpo_plugin.integrations.llava_family.claim import FILE as RUN
 from tpo_plugin.integrations.llava_family.repairs import check_transformers
 from tpo_plugin.options import UpstreamRecipe
+from tpo_plugin.records import write_json, write_text
 
 logger = logging.getLogger(__name__)
 
 NEEDED = ("model_name_or_path", "data_path", "output_dir")
 CLASSES = ("ModelArguments", "DataArguments", "TrainingArguments")  # of the script
+STEP, GIVEN = "step.json", "given.yaml"  # in the folder of a chain's step
+PLACES = ("model_name_or_path", "output_dir")  # the flags that a chain sets
+PACKAGES = ("tpo-plugin", "torch", "transformers", "peft")
 
 
 def train_upstream(recipe: UpstreamRecipe) -> Path:
@@ -34,9 +47,7 @@ def train_upstream(recipe: UpstreamRecipe) -> Path:
     In this process, or, for several processes or DeepSpeed, as torchrun, which takes this process's place and its exit status.
     Raises RecipeError for flags that are missing or that the script does not know, TPOError for what `launch` refuses.
     """
-    checkout = find_checkout(recipe.upstream)
-    check_transformers()
-    _check(recipe, known_flags(checkout))
+    checkout = check_upstream(recipe)
     flags = words(recipe.flags, checkout.root)
     command = _command(recipe, flags)
     output = Path(recipe.flags["output_dir"])
@@ -49,6 +60,111 @@ def train_upstream(recipe: UpstreamRecipe) -> Path:
 
     launch(str(checkout.path), flags)
     return output
+
+
+def check_upstream(recipe: UpstreamRecipe) -> Checkout:
+    """The recipe's checkout; TPOError for a recipe that the script there would not take, or not in this environment."""
+    checkout = find_checkout(recipe.upstream)
+    check_transformers()
+    _check(recipe, known_flags(checkout))
+    start = str(recipe.flags["model_name_or_path"])
+    if adapter_base(start) is not None:
+        raise TPOError(
+            f"{start} holds an adapter, which the script cannot start from: make a checkpoint of it with "
+            f"`tpo merge --upstream {recipe.upstream} {start} FOLDER`"
+        )
+    return checkout
+
+
+def run_step(recipe: UpstreamRecipe, start: str, folder: Path) -> Path:
+    """Train from the checkpoint `start` into `folder`, and return the checkpoint to go on from.
+
+    The script's output lies there under the last part of `flags.output_dir`, since upstream's loaders choose a class by that name. If it
+    holds adapters, they are merged into a checkpoint beside it, with `-merged` after the name. `step.json` says what the step is made of
+    and, when it has ended well, its seconds, optimiser steps, pairs and versions: such a step is reused. An unfinished one goes on from the
+    script's own last checkpoint. TPOError for a script that fails, and for a folder with a step of another recipe or start.
+    """
+    output, found = _output(recipe.flags, folder), step_result(recipe.flags, folder)
+    flags = {**recipe.flags, "model_name_or_path": start, "output_dir": str(output)}
+    whole = dataclasses.replace(recipe, flags=flags)
+    commit = check_upstream(whole).commit
+    made_of = {"start": checkpoint_digest(start), "recipe": _comparable(recipe)}
+    record = _record(folder, made_of)
+    if "seconds" not in record:
+        write_json(folder / STEP, made_of)
+        write_text(folder / GIVEN, yaml.safe_dump(recipes.to_plain(whole), sort_keys=False, allow_unicode=True))
+        begun = time.monotonic()
+        _tpo(["train", str(folder / GIVEN)])
+        state = json.loads((output / "trainer_state.json").read_text(encoding="utf-8"))
+        took = {
+            "seconds": round(time.monotonic() - begun, 1),
+            "steps": state["global_step"],
+            "pairs": json.loads((output / RUN).read_text(encoding="utf-8"))["pairs"],
+            "versions": {**{name: version(name) for name in PACKAGES}, "upstream": commit},
+        }
+        write_json(folder / STEP, made_of | took)
+    else:
+        logger.info("%s is finished: reusing it", folder)
+    if not found.is_dir():
+        _merge(recipe.upstream, output, found)
+    return found
+
+
+def _comparable(recipe: UpstreamRecipe) -> dict[str, Any]:
+    """The recipe without what a chain sets and the number of processes; a moved folder is still the same step."""
+    plain = recipes.to_plain(recipe)
+    flags = {name: value for name, value in plain["flags"].items() if name not in PLACES}
+    return {"upstream": plain["upstream"], "flags": flags}
+
+
+def _record(folder: Path, made_of: dict[str, Any]) -> dict[str, Any]:
+    """What the folder says of its step, {} if it holds none; TPOError if that is made of something else."""
+    file = folder / STEP
+    if not file.is_file():
+        return {}
+    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    changed = differences({name: record.get(name) for name in made_of}, made_of)
+    if changed:
+        raise TPOError(
+            f"{folder} holds a step of another recipe or another start ({'; '.join(changed)}): remove that folder and those of the "
+            "steps after it, or choose another `output`"
+        )
+    return record
+
+
+def leaves_adapters(flags: Mapping[str, Any]) -> bool:
+    """Whether a script with these flags saves adapters and no checkpoint."""
+    return str(flags.get("lora_enable")).lower() in TRUE
+
+
+def step_result(flags: Mapping[str, Any], folder: Path) -> Path:
+    """The checkpoint that `run_step` leaves in `folder` for a recipe with these flags."""
+    output = _output(flags, folder)
+    return output.with_name(f"{output.name}-merged") if leaves_adapters(flags) else output
+
+
+def _output(flags: Mapping[str, Any], folder: Path) -> Path:
+    return folder / Path(str(flags.get("output_dir") or "model")).name
+
+
+def _merge(upstream: str, adapter: Path, merged: Path) -> None:
+    """Make the checkpoint `merged` of an adapter; it has another name until it is whole."""
+    part = merged.with_name(f"{adapter.name}-merging")
+    shutil.rmtree(part, ignore_errors=True)
+    _tpo(["merge", "--upstream", upstream, str(adapter), str(part)])
+    part.rename(merged)
+
+
+def _tpo(arguments: list[str]) -> None:
+    """`tpo` with these arguments, in a process that shows what it says here; TPOError if it fails."""
+    command = [sys.executable, "-m", "tpo_plugin", *arguments]
+    logger.info("%s", shlex.join(command))
+    status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+    if status:
+        raise TPOError(
+            f"`tpo {shlex.join(arguments)}` ended with status {status}; its last lines are above. Mend this and run the same command "
+            "again: what is finished is kept."
+        )
 
 
 def known_flags(checkout: Checkout) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from tpo_plugin.video.container import REASONS, SLACK_SECONDS, is_timeless, open
 SEEK_SECONDS = 8.0  # a gap longer than this is jumped over; shorter ones are decoded through
 
 
-def read_frames(path: str | Path, times: Sequence[float], max_side: int | None = None) -> np.ndarray:
+def read_frames(
+    path: str | Path, times: Sequence[float], max_side: int | None = None, max_pixels: int | None = None
+) -> np.ndarray:
     """The frames shown at `times` (ascending seconds from the first frame on), as uint8 (len(times), H, W, 3) RGB.
 
     A frame is shown from its own time until the next one's, so variable frame rates need no special care. Pictures stand upright
-    as in a player; sides longer than `max_side` pixels are reduced, the shape kept. Raises VideoError (also: truncated, corrupt).
+    as in a player; sides longer than `max_side` pixels and areas over `max_pixels` are reduced, the shape kept. Raises VideoError (also:
+    truncated, corrupt).
     """
     import av
 
@@ -26,7 +30,8 @@ def read_frames(path: str | Path, times: Sequence[float], max_side: int | None =
         raise ValueError("times must ascend")
     with open_video(Path(path)) as (container, stream):
         try:
-            return np.stack([_rgb(frame, max_side) for frame in _frames_at(container, stream, times, str(path))])
+            shown = _frames_at(container, stream, times, str(path))
+            return np.stack([_rgb(frame, max_side, max_pixels) for frame in shown])
         except (av.FFmpegError, ValueError) as error:
             raise VideoError("corrupt", f"{path}: {REASONS['corrupt']} ({error})") from None
 
@@ -106,10 +111,20 @@ def _length(frame: Any, stream: Any) -> float:
     return 1.0 / float(stream.average_rate or 1)
 
 
-def _rgb(frame: Any, max_side: int | None) -> np.ndarray:
-    longest = max(frame.width, frame.height)
-    if max_side and longest > max_side:
-        scale = max_side / longest
-        frame = frame.reformat(width=max(2, round(frame.width * scale)), height=max(2, round(frame.height * scale)))
+def reduced_size(width: int, height: int, max_side: int | None, max_pixels: int | None) -> tuple[int, int]:
+    """Width and height after reduction to `max_side` pixels a side and to `max_pixels` in all, from 2 pixels a side on."""
+    if max_side and max(width, height) > max_side:
+        scale = max_side / max(width, height)
+        width, height = max(2, round(width * scale)), max(2, round(height * scale))
+    if max_pixels and width * height > max_pixels:
+        scale = math.sqrt(max_pixels / (width * height)) + 1e-12  # 1080 * (225 / 1080) may be 224.99...
+        width, height = max(2, int(width * scale)), max(2, int(height * scale))
+    return width, height
+
+
+def _rgb(frame: Any, max_side: int | None, max_pixels: int | None = None) -> np.ndarray:
+    size = reduced_size(frame.width, frame.height, max_side, max_pixels)
+    if size != (frame.width, frame.height):
+        frame = frame.reformat(width=size[0], height=size[1])
     picture: np.ndarray = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(picture, quarter_turns(frame)))

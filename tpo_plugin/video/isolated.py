@@ -37,15 +37,18 @@ class IsolatedDecoder:
 
     async def probe(self, path: Path) -> VideoInfo:
         """As `video.probe`; also raises VideoError decoder_timeout, decoder_crash."""
-        info: VideoInfo = await self._call(probe, path)
+        info: VideoInfo = await self.call(probe, path)
         return info
 
-    async def read_frames(self, path: Path, times: Sequence[float], max_side: int) -> np.ndarray:
+    async def read_frames(
+        self, path: Path, times: Sequence[float], max_side: int, max_pixels: int | None = None
+    ) -> np.ndarray:
         """As `video.read_frames`; also raises VideoError decoder_timeout, decoder_crash."""
-        frames: np.ndarray = await self._call(read_frames, path, times, max_side)
+        frames: np.ndarray = await self.call(read_frames, path, times, max_side, max_pixels)
         return frames
 
-    async def _call(self, function: Callable[..., Any], path: Path, *args: Any) -> Any:
+    async def call(self, function: Callable[..., Any], path: Path, *args: Any) -> Any:
+        """`function(path, *args)`, which another process can import; also raises VideoError decoder_timeout, decoder_crash."""
         future = self._pool.schedule(function, args=(path, *args), timeout=self.timeout)
         try:
             return await asyncio.wrap_future(future)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,5 +138,13 @@ def test_a_processor_that_makes_long_videos_smaller_is_refused(
     video = asker.processor.video_processor
     video.cap_pixels_per_frame, video.max_video_tokens = True, 6  # two frames keep 32 px, eight get 16
     keys = tuple(range(8))
-    with pytest.raises(EvaluationError, match="cap_pixels_per_frame to false"):
+    with pytest.raises(EvaluationError, match="set `max_pixels`, or cap_pixels_per_frame to false"):
         asker.inputs(keys, clip(scenery, keys, "?"), ["?"])
+    limited = load(recipe, str(tiny_family("qwen2_vl")), replace(scenery, max_pixels=1024))
+    video = limited.processor.video_processor
+    video.cap_pixels_per_frame, video.max_video_tokens = True, 6
+    assert limited.inputs(keys, clip(scenery, keys, "?"), ["?"])["video_grid_thw"].tolist() == [[4, 4, 4]]
+    with limited.memory.shown(keys), torch.inference_mode():
+        ours = limited.model(**limited.inputs(keys, clip(scenery, keys, "?"), ["?"])).logits[0, -1].log_softmax(-1)
+    whole = replace(clip(scenery, keys, "?"), max_pixels=1024)
+    assert torch.allclose(ours, whole_call(limited, whole), atol=1e-5, rtol=0)

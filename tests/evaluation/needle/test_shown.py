@@ -143,6 +143,7 @@ def test_cells_are_each_once_and_short_ones_first() -> None:
         ({"bars": [0, 256, 0]}, "three numbers from 0 to 255"),
         ({"fps": 0.0}, "`fps` must be over 0"),
         ({"needle_frames": 0}, "`needle_frames` must be 1 or more"),
+        ({"max_pixels": 100}, "`max_pixels` must be 256 or more"),
     ],
 )
 def test_a_grid_that_cannot_be_shown(change: dict[str, Any], problem: str) -> None:
@@ -186,6 +187,21 @@ def test_videos_are_joined_at_one_rate_and_size(tmp_path: Path, needle_of: Calla
     assert one.digest(3) != one.digest(4)
     same = read_scenery(grid(haystack="b.mp4", frames=[3]), needles, tmp_path)
     assert same.digest(3) == one.digest(3), "the digest is of the frames shown, not of the files"
+
+
+def test_a_haystack_is_reduced_to_its_limit(tmp_path: Path, needle_of: Callable[..., Any]) -> None:
+    video(tmp_path / "h.mp4", range(10, 18), (64, 32))
+    needles = needle_of(RED, (16, 16))
+
+    def shown(**changes: Any) -> Any:
+        return read_scenery(grid(**changes), needles, tmp_path)
+
+    whole, limited, square = shown(), shown(max_pixels=512), shown(max_pixels=400, fit="square")
+    assert (limited.size, limited.max_pixels) == ((32, 16), 512)
+    assert square.size == (20, 20), "with its bars it has 400 pixels"
+    loose = shown(max_pixels=4096)
+    assert (loose.haystack == whole.haystack).all()
+    assert loose.digest(4) != whole.digest(4), "a processor that resizes by itself may show them otherwise"
 
 
 def test_a_needle_gets_the_haystacks_size(tmp_path: Path, needle_of: Callable[..., Any]) -> None:

@@ -136,7 +136,7 @@ def test_what_can_change_a_number_is_announced(checkpoint, capfd):
     [
         ({"unreadable": "skip"}, TPOError, "unreadable=skip is not known"),
         ({"batch_size": 0}, RecipeError, "`batch_size` must be 1 or more"),
-        ({"max_pixels": 1}, RecipeError, "`max_pixels` must be 256 or more"),
+        ({"max_pixels": 1}, RecipeError, r"`frames\.max_pixels` must be 256 or more"),
         ({"fps": 0}, RecipeError, r"`frames\.fps` must be over 0"),
         ({"base": "x"}, TPOError, "base=x has no effect"),
         ({"peft": "x"}, TPOError, "peft=x holds no adapter"),
@@ -173,6 +173,9 @@ def test_the_tasks_settings_are_honoured(caplog):
     sampled = generation_arguments({"temperature": 0.7, "top_p": 0.9}, 128)
     assert (sampled["do_sample"], sampled["temperature"], sampled["top_p"]) == (True, 0.7, 0.9)
     assert sampled["max_new_tokens"] == 128
+    assert sampled["top_k"] == 0, "a checkpoint's own limit does not count beside what the task says"
+    unnamed = generation_arguments({"temperature": 0.7, "top_p": None, "top_k": 5}, 128)
+    assert (unnamed["top_p"], unnamed["top_k"]) == (1.0, 5)
     assert not generation_arguments({"temperature": 0.7, "do_sample": False}, 128)["do_sample"]
     assert "image_aspect_ratio" not in generation_arguments({"image_aspect_ratio": "pad"}, 128)
     assert "image_aspect_ratio" in caplog.text

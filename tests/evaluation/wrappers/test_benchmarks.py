@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from tpo_plugin.evaluation.layouts import GROUPS
 from tpo_plugin.evaluation.wrappers.base import TemporalModel
 from tpo_plugin.evaluation.wrappers.hf import TemporalHF
 from tpo_plugin.generators.base import Prompt
 from tpo_plugin.options import FrameOptions
 
-# Those that no model answers in test_papers.py: an LLM would judge noise about TempCompass, and Vinoground has 2,000 questions.
+# Those that no model answers in test_papers.py: TempCompass has a judge, and Vinoground 2,000 questions.
 SCORES = {
     "tempcompass_multi_choice": "avg_accuracy",
     "tempcompass_yes_no": "avg_accuracy",
@@ -32,7 +33,7 @@ class Knowing(TemporalModel):
     device = torch.device("cpu")
 
     def __init__(self, answers: Mapping[str, tuple[str, str]]) -> None:
-        super().__init__(FrameOptions(max=2), None, 8, "error")
+        super().__init__(FrameOptions(max=2), 8, "error")
         self.answers, self.texts = answers, []
 
     def write(self, prompts: Sequence[Prompt], arguments: Mapping[str, Any]) -> list[str]:
@@ -75,6 +76,43 @@ def evaluate(manager: Any, model: TemporalModel, *tasks: str) -> dict[str, Any]:
     found = simple_evaluate(model=model, tasks=list(tasks), task_manager=manager, batch_size=model.batch_size)
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_captions_are_judged_by_the_server_that_the_environment_names(world, judge, right):
+    manager, answers = world
+    known = answers["tempcompass_captioning"]
+    model = Knowing(known if right else {mark: pair[::-1] for mark, pair in known.items()})
+    found = evaluate(manager, model, "tempcompass_captioning")
+    assert found["results"]["tempcompass_captioning"]["avg_accuracy,none"] == (100 if right else 0)
+    said = {sample["avg_accuracy"]["chatgpt-answer"] for sample in found["samples"]["tempcompass_captioning"]}
+    assert said == {"B. down" if right else "A. up"}
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl", "qwen2_5_vl"])
+def test_families_answer_tempcompass(world, judge, tiny_family, family, monkeypatch):
+    """Random models: every question gets an answer, and every answer that no rule knows a verdict."""
+    manager, _ = world
+    monkeypatch.setattr(TemporalHF, "new_tokens", 8)
+    model = TemporalHF(str(tiny_family(family)), max_frames_num=2, max_pixels=1024, device="cpu", batch_size=5)
+    tasks = GROUPS["tempcompass"]
+    found = evaluate(manager, model, *tasks)
+    assert {task: len(samples) for task, samples in found["samples"].items()} == dict.fromkeys(tasks, 5)
+    verdicts = [sample["avg_accuracy"] for samples in found["samples"].values() for sample in samples]
+    assert {one["rating"] for one in verdicts} <= {0, 1}
+    assert all(one["match_success"] or one["chatgpt_response"] for one in verdicts if "match_success" in one)
+    assert all(one["chatgpt-answer"] for one in verdicts if "match_success" not in one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llava_onevision", "llava_next_video", "qwen2_vl", "qwen2_5_vl"])
+def test_families_answer_vinoground(world, tiny_family, family):
+    """All 2,000 questions: a random model is right on about a quarter of the pairs at most."""
+    manager, answers = world
+    model = TemporalHF(str(tiny_family(family)), max_frames_num=2, max_side=32, device="cpu", batch_size=16)
+    found = evaluate(manager, model, "vinoground")
+    assert len(found["samples"]["vinoground"]) == len(answers["vinoground"]) == 2000
+    assert all(0 <= score <= 50 for score in found["results"]["vinoground"]["vinoground_score,none"])
 
 
 @pytest.mark.parametrize("task", SCORES)

@@ -5,89 +5,112 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
+from tpo_plugin.checks import at_least, positive
 from tpo_plugin.concurrency import together
 from tpo_plugin.curation import responses as responding
 from tpo_plugin.curation.captions import owner
 from tpo_plugin.curation.filters.identical import same_text
+from tpo_plugin.curation.methods.base import generator_id
+from tpo_plugin.curation.methods.queried import QueriedMethod
 from tpo_plugin.curation.templates import template
-from tpo_plugin.curation.work import PASSING, Frames, Outcome, Tools
-from tpo_plugin.options import CurateRecipe, HoundOptions
+from tpo_plugin.curation.work import PASSING, Outcome, Tools, Work
+from tpo_plugin.errors import RecipeError
+from tpo_plugin.options import CurateRecipe, GeneratorOptions, HoundOptions
 from tpo_plugin.records import Candidate, Perturbation, PreferencePair, Query, Video, stable_id, to_json
 
 SCORE = re.compile(r"^\W*(?:score\W+)?([1-5])(?:\s*/\s*5)?\W*$", re.IGNORECASE | re.MULTILINE)
 
 
-def times(recipe: CurateRecipe, video: Video, query: Query) -> Iterable[float]:
-    return responding.view_of(((0.0, video.seconds),), recipe.frames).times
+class Hound(QueriedMethod):
+    def times(self, recipe: CurateRecipe, video: Video, query: Query) -> Iterable[float]:
+        return responding.view_of(((0.0, video.seconds),), recipe.frames).times
 
-
-async def respond(
-    tools: Tools, video: Video, queries: list[Query], captions: dict[str, str], frames: Frames
-) -> Outcome:
-    """The candidates for each query, all of one video in one batch; two different ones at least."""
-    recipe, view = tools.recipe, responding.view_of(((0.0, video.seconds),), tools.recipe.frames)
-    assert tools.responder is not None
-    prompts = []
-    for query in queries:
-        prompt = responding.prompt_for(query, view, await frames.at(view.times), recipe.frames)
-        prompts += [replace(prompt, sample=number) for number in range(recipe.hound.candidates)]
-    replies = await tools.responder.generate(prompts)
-    pairs, dropped = [], []
-    for place, query in enumerate(queries):
-        sampled = replies[place * recipe.hound.candidates : (place + 1) * recipe.hound.candidates]
-        texts = [reply.text for reply in sampled if responding.problem(reply) is None]
-        lost = _passing(responding.problem(reply) for reply in sampled)
-        if lost:
-            dropped.append(f"candidate_{lost}")
-        elif len(texts) < 2:
-            dropped.append("too_few_candidates")
-        elif len(set(map(same_text, texts))) < 2:
-            dropped.append("identical_candidates")
-        else:
-            pairs.append(
-                PreferencePair(
-                    id=stable_id(query.id, "hound"),
-                    video=video,
-                    query=query,
-                    perturbation=Perturbation("none", view.spans),
-                    chosen="",
-                    rejected="",
-                    chosen_times=view.times,
-                    rejected_times=view.times,
-                    captions=captions.get(owner(query.segment), ""),
-                    generator=tools.responder.name,
-                    seed=recipe.seed,
-                    candidates=tuple(map(Candidate, texts)),
+    async def respond(self, tools: Tools, work: Work) -> Outcome:
+        """The candidates for each query, all of one video in one batch; two different ones at least."""
+        recipe, video, queries = tools.recipe, work.video, work.queries
+        view = responding.view_of(((0.0, video.seconds),), recipe.frames)
+        assert tools.responder is not None
+        prompts = []
+        for query in queries:
+            prompt = responding.prompt_for(query, view, await work.frames.at(view.times), recipe.frames)
+            prompts += [replace(prompt, sample=number) for number in range(recipe.hound.candidates)]
+        replies = await tools.responder.generate(prompts)
+        pairs, dropped = [], []
+        for place, query in enumerate(queries):
+            sampled = replies[place * recipe.hound.candidates : (place + 1) * recipe.hound.candidates]
+            texts = [reply.text for reply in sampled if responding.problem(reply) is None]
+            lost = _passing(responding.problem(reply) for reply in sampled)
+            if lost:
+                dropped.append(f"candidate_{lost}")
+            elif len(texts) < 2:
+                dropped.append("too_few_candidates")
+            elif len(set(map(same_text, texts))) < 2:
+                dropped.append("identical_candidates")
+            else:
+                pairs.append(
+                    PreferencePair(
+                        id=stable_id(query.id, "hound"),
+                        video=video,
+                        query=query,
+                        perturbation=Perturbation("none", view.spans),
+                        chosen="",
+                        rejected="",
+                        chosen_times=view.times,
+                        rejected_times=view.times,
+                        captions=work.captions.get(owner(query.segment), ""),
+                        generator=tools.responder.name,
+                        seed=recipe.seed,
+                        candidates=tuple(map(Candidate, texts)),
+                    )
                 )
+        return Outcome([to_json(pair) for pair in pairs], len(pairs), tuple(dropped))
+
+    async def settle(self, tools: Tools, pair: PreferencePair) -> PreferencePair:
+        """The pair with its candidates scored and two of them chosen and rejected, or dropped."""
+        if not pair.captions:
+            return replace(pair, drop="no_caption")
+        texts = list({same_text(candidate.text): candidate.text for candidate in pair.candidates}.values())
+        given = await together(_score(tools, pair, text) for text in texts)
+        scores = {same_text(text): score for text, score in zip(texts, given)}
+        scored = tuple(
+            Candidate(candidate.text, score if isinstance(score := scores[same_text(candidate.text)], int) else None)
+            for candidate in pair.candidates
+        )
+        pair = replace(pair, candidates=scored)
+        lost = _passing(score for score in given if isinstance(score, str))
+        if lost:
+            return replace(pair, drop=lost)
+        if sum(isinstance(score, int) for score in given) < 2:
+            return replace(pair, drop=next(score for score in given if isinstance(score, str)))
+        picked = pick(scored, tools.recipe.hound, random.Random(stable_id("hound", pair.id, pair.seed)))
+        if isinstance(picked, str):
+            return replace(pair, drop=picked)
+        chosen, rejected = picked
+        says = {"chosen_score": str(chosen.score), "rejected_score": str(rejected.score)}
+        return replace(pair, chosen=chosen.text, rejected=rejected.text, verdicts={**pair.verdicts, **says})
+
+    def check(self, recipe: CurateRecipe) -> None:
+        super().check(recipe)
+        hound = recipe.hound
+        at_least("hound.candidates", hound.candidates, 2)
+        positive("hound.temperature", hound.temperature)
+        if not 1 <= hound.max_rejected < hound.min_chosen <= 5 or hound.margin < 1:
+            raise RecipeError(
+                "`hound` needs 1 <= max_rejected < min_chosen <= 5 and a margin of 1 or more; it has max_rejected "
+                f"{hound.max_rejected}, min_chosen {hound.min_chosen}, margin {hound.margin}"
             )
-    return Outcome([to_json(pair) for pair in pairs], len(pairs), tuple(dropped))
 
+    def generators(self, recipe: CurateRecipe) -> dict[str, GeneratorOptions]:
+        return {**super().generators(recipe), "responses": _sampled(recipe)}
 
-async def settle(tools: Tools, pair: PreferencePair) -> PreferencePair:
-    """The pair with its candidates scored and two of them chosen and rejected, or dropped."""
-    if not pair.captions:
-        return replace(pair, drop="no_caption")
-    texts = list({same_text(candidate.text): candidate.text for candidate in pair.candidates}.values())
-    given = await together(_score(tools, pair, text) for text in texts)
-    scores = {same_text(text): score for text, score in zip(texts, given)}
-    scored = tuple(
-        Candidate(candidate.text, score if isinstance(score := scores[same_text(candidate.text)], int) else None)
-        for candidate in pair.candidates
-    )
-    pair = replace(pair, candidates=scored)
-    lost = _passing(score for score in given if isinstance(score, str))
-    if lost:
-        return replace(pair, drop=lost)
-    if sum(isinstance(score, int) for score in given) < 2:
-        return replace(pair, drop=next(score for score in given if isinstance(score, str)))
-    picked = pick(scored, tools.recipe.hound, random.Random(stable_id("hound", pair.id, pair.seed)))
-    if isinstance(picked, str):
-        return replace(pair, drop=picked)
-    chosen, rejected = picked
-    says = {"chosen_score": str(chosen.score), "rejected_score": str(rejected.score)}
-    return replace(pair, chosen=chosen.text, rejected=rejected.text, verdicts={**pair.verdicts, **says})
+    def parts(self, recipe: CurateRecipe) -> dict[str, Any]:
+        return {**super().parts(recipe), "filter": [asdict(recipe.hound), template("score")]}
+
+    def response_parts(self, recipe: CurateRecipe) -> list[Any]:
+        return ["hound", recipe.hound.candidates, generator_id(_sampled(recipe))]
 
 
 def pick(
@@ -119,6 +142,11 @@ async def _score(tools: Tools, pair: PreferencePair, text: str) -> int | str:
     if reply.problem:
         return f"score_{reply.problem}"
     return parse_score(reply.text) or "score_malformed"
+
+
+def _sampled(recipe: CurateRecipe) -> GeneratorOptions:
+    """The generator of the candidates."""
+    return replace(recipe.responses, temperature=recipe.hound.temperature, top_p=recipe.hound.top_p)
 
 
 def _passing(problems: Iterable[str | None]) -> str | None:

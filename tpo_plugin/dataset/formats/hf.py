@@ -20,8 +20,11 @@ from tpo_plugin.records import write_text
 MARKER = "dataset_dict.json"  # what `DatasetDict.save_to_disk` leaves in a folder
 
 
-def write(rows: Sequence[Row], output: Path) -> None:
-    """Write the folder, with one split `train`; an earlier export is replaced, any other folder with files in it refused."""
+def write(rows: Sequence[Row], output: Path, curation: dict[str, Any] | None = None) -> None:
+    """Write the folder, with one split `train`; an earlier export is replaced, any other folder with files in it refused.
+
+    `curation` is the `statistics.json` of the curation that the rows come from, if it is known.
+    """
     try:
         from datasets import Dataset, DatasetDict, Features, Value
     except ImportError:
@@ -36,7 +39,7 @@ def write(rows: Sequence[Row], output: Path) -> None:
     DatasetDict(train=split).save_to_disk(partial)
     (partial / "data").mkdir()
     split.to_parquet(partial / "data" / "train-00000-of-00001.parquet")
-    write_text(partial / "README.md", card(rows))
+    write_text(partial / "README.md", card(rows, curation))
     old = output.with_name(output.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if output.exists():

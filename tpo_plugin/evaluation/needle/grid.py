@@ -50,4 +50,5 @@ def check_grid(grid: NeedleGrid) -> None:
         raise RecipeError(f"`bars` is a colour, three numbers from 0 to 255, not {grid.bars}")
     positive("fps", grid.fps)
     at_least("max_side", grid.max_side, 16)
+    at_least("max_pixels", grid.max_pixels, 256)
     at_least("needle_frames", grid.needle_frames, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,12 +24,13 @@ from tpo_plugin.video import SUFFIXES, probe, read_frames
 class Scenery:
     """All pictures that a grid shows, in one size: `haystack` is uint8 (N, H, W, 3) RGB, `needles` holds (H, W, 3) by id.
 
-    `sources` says of each video how many frames it gave, in their order.
+    `sources` says of each video how many frames it gave, in their order; `max_pixels` is the limit that all were reduced to, if any.
     """
 
     haystack: np.ndarray
     needles: dict[str, np.ndarray]
     sources: list[tuple[str, int]]
+    max_pixels: int | None = None
 
     def pictures(self, keys: Sequence[Key]) -> np.ndarray:
         """The frames of these keys, uint8 (len(keys), H, W, 3)."""
@@ -41,7 +43,8 @@ class Scenery:
 
     @cached_property
     def _digests(self) -> list[str]:
-        digest, found = hashlib.blake2b(repr(self.size).encode(), digest_size=8), []
+        size = (*self.size, self.max_pixels) if self.max_pixels else self.size
+        digest, found = hashlib.blake2b(repr(size).encode(), digest_size=8), []
         for frame in self.haystack:
             digest.update(frame.tobytes())
             found.append(digest.hexdigest())
@@ -64,7 +67,7 @@ def read_scenery(grid: NeedleGrid, needles: Sequence[Needle], root: Path = Path(
     frames, sources = _join(grid, videos(grid.haystack, root))
     size = (frames.shape[2], frames.shape[1])
     shown = {needle.id: fitted(needle.picture, size, grid.fit, grid.bars) for needle in needles}
-    return Scenery(frames, shown, sources)
+    return Scenery(frames, shown, sources, grid.max_pixels)
 
 
 def videos(haystack: str | list[str], root: Path = Path()) -> list[Path]:
@@ -86,12 +89,14 @@ def videos(haystack: str | list[str], root: Path = Path()) -> list[Path]:
 
 def _join(grid: NeedleGrid, files: Sequence[Path]) -> tuple[np.ndarray, list[tuple[str, int]]]:
     """`max(grid.frames)` frames, `grid.fps` a second from each video's first on, all in the first video's size."""
-    wanted, have = max(grid.frames), 0
+    wanted, have, side = max(grid.frames), 0, grid.max_side
+    if grid.fit == "square" and grid.max_pixels:  # the bars count too
+        side = min(side, math.isqrt(grid.max_pixels))
     sources: list[tuple[str, int]] = []
     frames: np.ndarray | None = None
     for file in files:
         times = [index / grid.fps for index in range(max(1, int(probe(file).seconds * grid.fps + 1e-6)))]
-        part = read_frames(file, times[: wanted - have], grid.max_side)
+        part = read_frames(file, times[: wanted - have], side, grid.max_pixels)
         if frames is None:
             height, width = part.shape[1:3]
             size = (max(height, width),) * 2 if grid.fit == "square" else (width, height)
@@ -131,6 +136,7 @@ def described(grid: NeedleGrid, scenery: Scenery, needles: Sequence[Needle]) -> 
         "fit": grid.fit,
         "bars": list(grid.bars),
         "max_side": grid.max_side,
+        **({} if grid.max_pixels is None else {"max_pixels": grid.max_pixels}),
         "haystack": {
             "videos": [{"name": Path(path).name, "frames": count} for path, count in scenery.sources],
             "size": list(scenery.size),

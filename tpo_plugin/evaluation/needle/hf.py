@@ -18,6 +18,7 @@ from tpo_plugin.evaluation.needle.memory import TowerMemory
 from tpo_plugin.evaluation.needle.scoring import greedy
 from tpo_plugin.evaluation.wrappers.hf import TemporalHF
 from tpo_plugin.generators.base import Prompt
+from tpo_plugin.integrations.huggingface import video_size
 from tpo_plugin.options import PromptOptions
 from tpo_plugin.training.policies.hf import PER_TOKEN, encode_prompts
 from tpo_plugin.training.policies.parts import find_parts
@@ -64,10 +65,14 @@ class HuggingFaceAsker:
         return Written(written.tolist(), self.processor.decode(written, skip_special_tokens=True), length)
 
     def _look(self, keys: list[Key]) -> None:
-        pixels = self.processor.video_processor(
-            videos=[self.scenery.pictures(keys)], do_sample_frames=False, return_tensors="pt"
-        ).to(self.model.device, dtype=self.model.dtype)
+        pixels = self._pixels(keys).to(self.model.device, dtype=self.model.dtype)
         self._inner.get_video_features(**{name: pixels[name] for name in (PIXELS, "video_grid_thw") if name in pixels})
+
+    def _pixels(self, keys: Sequence[Key]) -> Any:
+        size = video_size(self.processor, self.scenery.max_pixels).get("videos_kwargs", {})
+        return self.processor.video_processor(
+            videos=[self.scenery.pictures(keys)], do_sample_frames=False, return_tensors="pt", **size
+        )
 
     def inputs(self, keys: Sequence[Key], clip: Prompt, texts: Sequence[str]) -> dict[str, Tensor]:
         """The model's inputs with blank pixels, of which only the number of frames counts. One processor call for a number of frames."""
@@ -76,7 +81,7 @@ class HuggingFaceAsker:
         return self._asked[clip.text]
 
     def _processed(self, keys: Sequence[Key], clip: Prompt, texts: list[str]) -> dict[str, dict[str, Tensor]]:
-        shown = Prompt(self.scenery.pictures(keys), clip.times, clip.seconds, "")
+        shown = Prompt(self.scenery.pictures(keys), clip.times, clip.seconds, "", max_pixels=self.scenery.max_pixels)
         first, *others = encode_prompts(self.processor, shown, texts)
         blank = torch.zeros((), dtype=self.model.dtype, device=self.model.device)
         shape = first[PIXELS].shape
@@ -95,13 +100,11 @@ class HuggingFaceAsker:
 
     def _check_size(self, keys: Sequence[Key], grid: Tensor) -> None:
         """EvaluationError for a processor that makes the frames of longer videos smaller: their features would not be the same."""
-        few = self.processor.video_processor(
-            videos=[self.scenery.pictures(list(keys[: self.unit]))], do_sample_frames=False, return_tensors="pt"
-        )["video_grid_thw"]
+        few = self._pixels(keys[: self.unit])["video_grid_thw"]
         if few[0, 1:].tolist() != grid[0, 1:].tolist():
             raise EvaluationError(
                 f"this processor makes frames smaller where there are many ({len(keys)} frames here), so a haystack cannot be encoded "
-                "once: reduce the frames first (`max_side`), or set cap_pixels_per_frame to false in the checkpoint's video processor"
+                "once: set `max_pixels`, or cap_pixels_per_frame to false in the checkpoint's video processor"
             )
 
 

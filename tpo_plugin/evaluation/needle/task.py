@@ -80,7 +80,7 @@ def doc_to_visual(
     world = _world(str(_file()))
     fps, keys = world.grid.fps, Cell(doc["frames"], doc["depth"]).order(doc["needle"], world.grid.needle_frames or 1)
     times = tuple(index / fps for index in range(len(keys)))
-    return [GivenFrames(world.scenery.pictures(keys), times, len(keys) / fps)]
+    return [GivenFrames(world.scenery.pictures(keys), times, len(keys) / fps, world.grid.max_pixels)]
 
 
 def doc_to_messages(

@@ -11,13 +11,13 @@ Data-parallel (accelerate launch, torchrun): lmms-eval splits the questions, eac
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
@@ -59,12 +59,11 @@ class TemporalModel(lmms):
     model_id: ClassVar[str]
     new_tokens: ClassVar[int]
 
-    def __init__(self, frames: FrameOptions, max_pixels: int | None, batch_size: int | str, unreadable: str) -> None:
+    def __init__(self, frames: FrameOptions, batch_size: int | str, unreadable: str) -> None:
         super().__init__()
         check_frames(frames)
-        at_least("max_pixels", max_pixels, 256)
         at_least("batch_size", int(batch_size), 1)
-        self.frames, self.max_pixels, self.batch_size, self.unreadable = frames, max_pixels, int(batch_size), unreadable
+        self.frames, self.batch_size, self.unreadable = frames, int(batch_size), unreadable
         if unreadable not in ("error", "count"):
             raise TPOError(
                 f"unreadable={unreadable} is not known: error (end the evaluation) or count (as a wrong answer)"
@@ -93,7 +92,7 @@ class TemporalModel(lmms):
             "max_frames_num": self.frames.max,
             "fps": self.frames.fps,
             "max_side": self.frames.max_side,
-            "max_pixels": self.max_pixels,
+            "max_pixels": self.frames.max_pixels,
             "time_instruction": self.frames.time_instruction,
             "batch_size": self.batch_size,
             "max_new_tokens": self.new_tokens,
@@ -112,22 +111,18 @@ class TemporalModel(lmms):
 
     def read_video(self, video: str, one: Asked) -> Prompt:
         """The frames of the video that `one` asks about, with an empty text. VideoError for one that cannot be decoded."""
-        side, (width, height) = self.frames.max_side, one.size
-        if self.max_pixels is not None and width * height > self.max_pixels:
-            side = min(side, int(max(width, height) * math.sqrt(self.max_pixels / (width * height))))
-        return Prompt(read_frames(video, one.times, side), one.times, one.seconds, "")
+        frames = read_frames(video, one.times, self.frames.max_side, self.frames.max_pixels)
+        return Prompt(frames, one.times, one.seconds, "", max_pixels=self.frames.max_pixels)
 
     def prompt(self, one: Asked) -> Prompt:
         """The frames and the text that the model is asked with. VideoError for a video that cannot be decoded."""
         if one.video is None:
             given = video_and_text(one.again())[0]
             assert isinstance(given, GivenFrames)
-            clip = Prompt(given.frames, given.times, given.seconds, "")
+            clip = Prompt(given.frames, given.times, given.seconds, "", max_pixels=given.max_pixels)
         else:
             clip = self._clip(one.video, one)
-        return Prompt(
-            clip.frames, clip.times, clip.seconds, with_times(one.text, clip.seconds, clip.times, self.frames)
-        )
+        return replace(clip, text=with_times(one.text, clip.seconds, clip.times, self.frames))
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """One answer for each of lmms-eval's requests, in their order. VideoError for a video that cannot be used."""

@@ -10,6 +10,8 @@ logger = logging.getLogger(__name__)
 
 KNOWN = ("max_new_tokens", "min_new_tokens", "num_beams", "repetition_penalty", "length_penalty")
 SAMPLING = ("temperature", "top_p", "top_k")
+# Where a task samples and does not say: a checkpoint's own limits (Qwen2-VL's `top_k` is 1) would make it greedy.
+UNLIMITED = {"top_p": 1.0, "top_k": 0}
 # lmms-eval fills this in where a task names no stop string: it separates few-shot examples. The wrappers of the families here do not
 # stop there, and an answer that begins with it would be empty.
 SEPARATOR = "\n\n"
@@ -23,7 +25,8 @@ def generation_arguments(settings: Mapping[str, Any], max_new_tokens: int) -> di
     arguments: dict[str, Any] = {"max_new_tokens": max_new_tokens}
     arguments |= {name: settings[name] for name in KNOWN if settings.get(name) is not None}
     if settings.get("do_sample", bool(settings.get("temperature"))):
-        return arguments | {"do_sample": True} | {name: settings[name] for name in SAMPLING if name in settings}
+        named = {name: settings[name] for name in SAMPLING if settings.get(name) is not None}
+        return arguments | {"do_sample": True, **UNLIMITED} | named
     return arguments | {"do_sample": False, **dict.fromkeys(SAMPLING)}
 
 

@@ -22,7 +22,8 @@ class TemporalHF(TemporalModel):
     """Full checkpoints and LoRA adapters of the families in `FAMILIES`, on transformers 5.
 
     `peft` is a folder with an adapter for `pretrained`; `pretrained` may also be such a folder, on the checkpoint that it names itself or
-    on `base`. Frames are reduced to `max_side` and to `max_pixels`. Pooling and newline are the checkpoint's own. Raises TPOError for a checkpoint or an argument that does not fit.
+    on `base`. Frames are reduced to `max_side` and to `max_pixels`. Pooling and newline are the checkpoint's own. Raises TPOError for a
+    checkpoint or an argument that does not fit.
     """
 
     model_id = "tpo_hf"
@@ -44,8 +45,9 @@ class TemporalHF(TemporalModel):
         batch_size: int | str = 1,
         unreadable: str = "error",
     ) -> None:
-        frames = FrameOptions(float(fps), int(max_frames_num), int(max_side), bool(time_instruction))
-        super().__init__(frames, max_pixels, batch_size, unreadable)
+        pixels = None if max_pixels is None else int(max_pixels)
+        frames = FrameOptions(float(fps), int(max_frames_num), int(max_side), bool(time_instruction), pixels)
+        super().__init__(frames, batch_size, unreadable)
         if int(transformers.__version__.partition(".")[0]) < 5:
             raise TPOError(
                 f"{self.model_id} needs transformers 5, here is {transformers.__version__}: make an environment for it "

@@ -34,10 +34,11 @@ NEWLINES = ("grid", "frame", "one_token", "no_token")  # llava_arch.py, prepare_
 class TemporalLlava(TemporalModel):
     """What the two models share. Batches may mix numbers and sizes of frames; those of like length go together, since the others are padded.
 
-    `sampler` says which frames are shown: `shared`, as curation and `tpo train` sample them, reduced to `max_side` and `max_pixels`; or `upstream`, as the
-    DPO scripts do (every n-th frame at `fps`, or `max_frames_num` from first to last if these are more, or always with `force_sample`), in full size and
-    read with decord. `mm_spatial_pool_mode` and `mm_newline_position` replace the checkpoint's where given. `peft` is a folder with an
-    adapter for `pretrained`; `pretrained` may also be such a folder. Raises TPOError for a checkpoint or an argument that does not fit.
+    `sampler` says which frames are shown: `shared`, as curation and `tpo train` sample them, reduced to `max_side` and `max_pixels`; or
+    `upstream`, as the DPO scripts do (every n-th frame at `fps`, or `max_frames_num` from first to last if these are more, or always with
+    `force_sample`), in full size and read with decord. `mm_spatial_pool_mode` and `mm_newline_position` replace the checkpoint's where
+    given. `peft` is a folder with an adapter for `pretrained`; `pretrained` may also be such a folder. Raises TPOError for a checkpoint or
+    an argument that does not fit.
     """
 
     new_tokens = 1024
@@ -67,8 +68,9 @@ class TemporalLlava(TemporalModel):
         batch_size: int | str = 1,
         unreadable: str = "error",
     ) -> None:
-        frames = FrameOptions(float(fps), int(max_frames_num), int(max_side or 768), bool(time_instruction))
-        super().__init__(frames, max_pixels, batch_size, unreadable)
+        pixels = None if max_pixels is None else int(max_pixels)
+        frames = FrameOptions(float(fps), int(max_frames_num), int(max_side or 768), bool(time_instruction), pixels)
+        super().__init__(frames, batch_size, unreadable)
         check_transformers()
         if sampler not in ("shared", "upstream"):
             raise TPOError(f"sampler={sampler} is not known: shared or upstream")

@@ -17,12 +17,14 @@ Chat = Sequence[dict[str, Any]]
 class GivenFrames:
     """Frames to show as they are, without sampling or resizing: the `url` of a message's part of type `video`.
 
-    `frames` is uint8 (T, H, W, 3) RGB, `times` its T ascending times in seconds, `seconds` the length of the video that they stand for.
+    `frames` is uint8 (T, H, W, 3) RGB, `times` its T ascending times in seconds, `seconds` the length of the video that they stand for,
+    `max_pixels` the limit that they were reduced to, if any (see generators.base.Prompt).
     """
 
     frames: np.ndarray = field(repr=False)
     times: tuple[float, ...]
     seconds: float
+    max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         shape = self.frames.shape

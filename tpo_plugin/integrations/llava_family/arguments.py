@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_type_hints
 
 from tpo_plugin.errors import TPOError
-from tpo_plugin.integrations.llava_family.rows import parse_ratio
+from tpo_plugin.integrations.llava_family.rows import parse_difficulties, parse_ratio
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "video_fps": 1,
     },
 }
+GROUP_BY = ("group_by_modality_length", "group_by_length", "group_by_modality_length_auto", "group_by_varlen")
 TRUE = ("yes", "true", "t", "y", "1")  # as transformers' HfArgumentParser reads them
 
 
@@ -84,6 +85,17 @@ class TemporalArguments:
     )
     tpo_ratio: str | None = dataclasses.field(
         default=None, metadata={"help": "localized:comprehensive, such as 8:2: the draw has these kinds in this ratio."}
+    )
+    tpo_difficulty: str | None = dataclasses.field(
+        default=None, metadata={"help": "Train on the rows of this difficulty r alone, or of these: 16, or 16,8."}
+    )
+    tpo_order: Literal["easy_to_hard", "hard_to_easy"] | None = dataclasses.field(
+        default=None,
+        metadata={"help": "The rows in order of their difficulty (a large r is easy), shuffled where it is the same."},
+    )
+    tpo_reference_model: str | None = dataclasses.field(
+        default=None,
+        metadata={"help": "The checkpoint that is the reference, in place of the one that training starts from."},
     )
 
 
@@ -173,6 +185,9 @@ def check_arguments(arguments: Any, preset: dict[str, Any], asked: Asked) -> Non
     if getattr(arguments, "tpo_max_pairs", None) is not None and arguments.tpo_max_pairs < 1:
         raise TPOError(f"--tpo_max_pairs must be at least 1, it is {arguments.tpo_max_pairs}")
     parse_ratio(getattr(arguments, "tpo_ratio", None))
+    parse_difficulties(getattr(arguments, "tpo_difficulty", None))
+    if getattr(arguments, "tpo_reference_model", None) is not None and arguments.dpo_alpha == 0:
+        raise TPOError("--tpo_reference_model has no effect with --dpo_alpha 0, which needs no reference: leave it out")
     _check_grouping(arguments)
     if preset and os.environ.get("RANK", "0") == "0":
         values = {name: getattr(arguments, name) for name in preset}
@@ -186,10 +201,14 @@ def check_arguments(arguments: Any, preset: dict[str, Any], asked: Asked) -> Non
 
 
 def _check_grouping(arguments: Any) -> None:
-    """TPOError if `tpo_pairs_per_video` does not fit the path, the batch or another order of the rows."""
+    """TPOError if `tpo_pairs_per_video` does not fit the path or the batch, or if it or `tpo_order` meets another order of the rows."""
     pairs = getattr(arguments, "tpo_pairs_per_video", 1)
     if pairs < 1:
         raise TPOError(f"--tpo_pairs_per_video must be at least 1, it is {pairs}")
+    ordering = [name for name in GROUP_BY if getattr(arguments, name, False)]
+    for ours, used in (("tpo_pairs_per_video", pairs > 1), ("tpo_order", getattr(arguments, "tpo_order", None))):
+        if used and ordering:
+            raise TPOError(f"--{ours} and --{ordering[0]} both order the rows: leave one out")
     if pairs == 1:
         return
     batch = arguments.per_device_train_batch_size
@@ -200,6 +219,3 @@ def _check_grouping(arguments: Any) -> None:
             f"--tpo_pairs_per_video {pairs} needs --per_device_train_batch_size {pairs} or a multiple of it, it is {batch} (with as "
             "many times fewer --gradient_accumulation_steps the optimizer sees as many pairs a step as before)"
         )
-    for name in ("group_by_modality_length", "group_by_length"):
-        if getattr(arguments, name, False):
-            raise TPOError(f"--tpo_pairs_per_video and --{name} both order the rows: leave one out")

@@ -17,8 +17,9 @@ OBJECTIVE = ("beta", "dpo_alpha", "gamma")
 SCHEDULE = ("learning_rate", "lr_scheduler_type", "warmup_ratio", "warmup_steps", "weight_decay")
 LENGTH = ("num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed")
 LORA = ("lora_enable", "lora_r", "lora_alpha")
-INPUT = ("model_max_length", "tpo_time_instruction", "tpo_force_sample", "tpo_pairs_per_video")
-TRAINING = (*OBJECTIVE, *SCHEDULE, *LENGTH, *LORA, *INPUT)
+INPUT = ("model_max_length", "tpo_time_instruction", "tpo_force_sample", "tpo_pairs_per_video", "tpo_order")
+REFERENCE = ("tpo_reference_model",)
+TRAINING = (*OBJECTIVE, *SCHEDULE, *LENGTH, *LORA, *INPUT, *REFERENCE)
 
 
 def claim(model_args: Any, data_args: Any, training_args: Any, rows: list[dict[str, Any]]) -> None:
@@ -32,13 +33,15 @@ def claim(model_args: Any, data_args: Any, training_args: Any, rows: list[dict[s
         values |= {name: _plain(getattr(holder, name)) for name in names}
     record = output / FILE
     if record.is_file() and any(output.glob("checkpoint-*")):
-        changed = differences(json.loads(record.read_text(encoding="utf-8")), values)
+        before = json.loads(record.read_text(encoding="utf-8"))
+        before.pop("pairs", None)  # the rows are compared
+        changed = differences(before, values)
         if changed:
             raise TPOError(
                 f"{output} holds checkpoints of another run ({'; '.join(changed)}): choose another --output_dir, or remove them"
             )
     if training_args.process_index == 0:
-        write_json(record, values)
+        write_json(record, values | {"pairs": len(rows)})
 
 
 def _plain(value: Any) -> Any:

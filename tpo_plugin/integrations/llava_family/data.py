@@ -17,7 +17,15 @@ from torch import distributed
 from tpo_plugin.errors import TPOError, VideoError
 from tpo_plugin.integrations.llava_family import video_check
 from tpo_plugin.integrations.llava_family.frames import Clip, Sampling, read_clip
-from tpo_plugin.integrations.llava_family.rows import check_rows, chosen_rows, contents, load_curated, medium, paths
+from tpo_plugin.integrations.llava_family.rows import (
+    check_rows,
+    chosen_rows,
+    contents,
+    difficulty,
+    load_curated,
+    medium,
+    paths,
+)
 from tpo_plugin.training.policies.llava import collate_trees
 from tpo_plugin.training.reference_table import Key, row_keys
 from tpo_plugin.video import time_instruction
@@ -122,6 +130,13 @@ def make_data_module(namespace: dict[str, Any], options: Any) -> Callable[..., A
             """What each row shows, equal for rows that show the same files; a row of text alone is like no other."""
             rows = enumerate(self.list_data_dict)
             return [tuple(paths(row, self.data_args)) or ("row", place) for place, row in rows]
+
+        def levels(self) -> list[float] | None:
+            """A number for each row, the lower the earlier it comes with `--tpo_order`; None without."""
+            if options.tpo_order is None:
+                return None
+            sign = -1 if options.tpo_order == "easy_to_hard" else 1  # a large r is easy
+            return [sign * (difficulty(row) or 0) for row in self.list_data_dict]
 
         def keys(self) -> list[Key]:
             """What each row's reference log-probabilities belong to."""

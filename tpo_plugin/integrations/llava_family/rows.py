@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpo_plugin.dataset.pairs import load_pairs, to_llava
-from tpo_plugin.dataset.selection import check_ratio, select
+from tpo_plugin.dataset.conversations import turns
+from tpo_plugin.dataset.pairs import Row, load_pairs, to_llava
+from tpo_plugin.dataset.selection import at_levels, check_ratio, difficulty_of, select
 from tpo_plugin.errors import TPOError
 
 TEXTS = ("prompt", "chosen", "rejected")
@@ -27,14 +28,17 @@ def load_curated(folder: str, data_args: Any) -> list[dict[str, Any]]:
 def check_rows(rows: Sequence[Any], data_args: Any, with_rejected: bool = True) -> list[dict[str, Any]]:
     """The rows with an `id` (its place, where it has none) and an `answer` (the chosen text: upstream's length sampler needs it).
 
-    `with_rejected` false: `rejected` may be missing or empty. Raises TPOError naming the row and the key that is missing or wrong, or
-    if no folder is given for relative paths, which a `video_folder` or `image_folder` of "" stands for if all paths are absolute.
+    `with_rejected` false: `rejected` may be missing or empty, and `conversations` (LLaVA-Video-178K's) become a row for each question and its
+    answer. Raises TPOError naming the row and the key that is missing or wrong, or if no folder is given for relative paths, which a
+    `video_folder` or `image_folder` of "" stands for if all paths are absolute.
     """
     if not rows:
         raise TPOError(f"{data_args.data_path} holds no preference pairs")
     checked = [
-        _checked(row, f"row {index} (the first is 0) of {data_args.data_path}", with_rejected)
+        _checked(part, where, with_rejected)
         for index, row in enumerate(rows)
+        for where in [f"row {index} (the first is 0) of {data_args.data_path}"]
+        for part in _parts(row, where, with_rejected)
     ]
     for key, folder in FOLDERS.items():
         if getattr(data_args, folder) is None:
@@ -72,15 +76,51 @@ def contents(row: dict[str, Any], data_args: Any) -> tuple[str, list[Path], list
 
 
 def chosen_rows(rows: list[dict[str, Any]], options: Any) -> list[dict[str, Any]]:
-    """The rows that `--tpo_max_pairs` and `--tpo_ratio` of the training arguments `options` select; TPOError where there are too few."""
+    """The rows that `--tpo_difficulty`, `--tpo_max_pairs` and `--tpo_ratio` of the training arguments `options` select.
+
+    TPOError where there are too few, or some lack the difficulty that `--tpo_order` goes by.
+    """
     return select(
-        rows,
+        of_difficulty(rows, options),
         lambda row: str(row["id"]),
         lambda row: (row.get("tpo") or {}).get("kind") or "",
         options.tpo_max_pairs,
         parse_ratio(options.tpo_ratio),
         options.seed,
     )
+
+
+def difficulty(row: dict[str, Any]) -> float | None:
+    """The difficulty r of the row's perturbation, None where it has none."""
+    return difficulty_of(_bare(row))
+
+
+def of_difficulty(rows: list[dict[str, Any]], options: Any) -> list[dict[str, Any]]:
+    """The rows of the levels in `--tpo_difficulty` (None: all); TPOError for a level without rows, or where `--tpo_order` cannot order them."""
+    levels = parse_difficulties(options.tpo_difficulty)
+    if levels is not None:
+        kept = at_levels([_bare(row, str(place)) for place, row in enumerate(rows)], levels)
+        rows = [rows[int(row.id)] for row in kept]
+    lacking = [row for row in rows if difficulty(row) is None]
+    if options.tpo_order is not None and lacking:
+        raise TPOError(
+            f"--tpo_order {options.tpo_order} goes by each row's difficulty, and {len(lacking)} of {len(rows)} rows have none (the first "
+            f"is {lacking[0]['id']}): leave it out, or take rows of `method: temple`"
+        )
+    return rows
+
+
+def _bare(row: dict[str, Any], name: str = "") -> Row:
+    """What says where a row comes from, in the form that `dataset` knows."""
+    return Row(name, "", "", "", "", row.get("tpo") or {})
+
+
+def parse_difficulties(text: str | None) -> tuple[float, ...] | None:
+    """The levels in a text such as 16 or 16,8; TPOError for another text."""
+    try:
+        return None if text is None else tuple(map(float, str(text).split(",")))
+    except ValueError:
+        raise TPOError(f"--tpo_difficulty is a level or several, such as 16 or 16,8; it is {text!r}") from None
 
 
 def parse_ratio(text: str | None) -> dict[str, float] | None:
@@ -94,6 +134,30 @@ def parse_ratio(text: str | None) -> dict[str, float] | None:
     shares = {"localized": localized, "comprehensive": comprehensive}
     check_ratio("--tpo_ratio", shares)
     return shares
+
+
+def _parts(row: Any, where: str, with_rejected: bool) -> list[Any]:
+    """A row of conversations as the rows of its turns; another one as it is."""
+    if not isinstance(row, dict) or "conversations" not in row:
+        return [row]
+    if with_rejected:
+        raise TPOError(
+            f"{where}: `conversations` have no rejected answers: give --dpo_alpha 0 to fine-tune on them, or name preference pairs"
+        )
+    found = turns(row["conversations"], where)
+    if not found:
+        raise TPOError(f"{where}: `conversations` has no question of `human` with an answer of `gpt`")
+    rest = {key: value for key, value in row.items() if key != "conversations"}
+    name = row.get("id")
+    return [
+        {
+            **rest,
+            "id": name if number == 1 or name is None else f"{name}#{number}",
+            "prompt": question,
+            "chosen": answer,
+        }
+        for number, (question, answer) in enumerate(found, 1)
+    ]
 
 
 def _checked(row: Any, where: str, with_rejected: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tpo_plugin.errors import TPOError
 from tpo_plugin.folders import checkpoint_digest
+from tpo_plugin.integrations.checkout import find_checkout
 from tpo_plugin.integrations.llava_family.claim import claim
 from tpo_plugin.integrations.llava_family.data import (
     make_data_module,
@@ -22,6 +23,8 @@ from tpo_plugin.integrations.llava_family.data import (
     tree_collator,
     two_special_tokens,
 )
+from tpo_plugin.integrations.llava_family.model import check_checkpoint
+from tpo_plugin.integrations.llava_family.reference_model import load_reference
 from tpo_plugin.integrations.llava_family.repairs import REPAIRS, repair_imports
 from tpo_plugin.integrations.llava_family.traps import POOLING_FLAGS, traps
 from tpo_plugin.training.llava_plain import PlainPath
@@ -57,6 +60,17 @@ class Session:
         """Whether the run is on the fast path."""
         return bool(self.arguments.tpo_path == "fast")
 
+    @property
+    def reference(self) -> str | None:
+        """The checkpoint that is the reference, where it is another than the one that training starts from."""
+        asked = self.arguments.tpo_reference_model
+        return None if asked == self.model_arguments.model_name_or_path else asked
+
+    def load_reference(self, policy: Any) -> Any:
+        """The model in `reference`, for a run with the config `policy`."""
+        checkout = find_checkout(Path(inspect.getfile(self.namespace["train"])).resolve().parents[2])
+        return load_reference(str(self.reference), checkout, policy, self.arguments)
+
     def start(self) -> None:
         """Put this package's parts in place of the script's."""
         log_to_stderr()
@@ -78,11 +92,16 @@ class Session:
         def get_model(model_args: Any, training_args: Any, bnb_model_from_pretrained_args: Any) -> Any:
             self.arguments, self.model_arguments = training_args, model_args
             check_names(model_args, self.package)
+            if self.reference is not None:
+                check_checkpoint(self.reference, self.package)
             if self.fast:
                 check_attention(training_args.attn_implementation)
             set_seed(training_args.seed)  # the script draws the adapters before the trainer does this
-            with _deepspeed_text(training_args, not self.fast and training_args.dpo_alpha != 0):
+            copied = not self.fast and training_args.dpo_alpha != 0 and self.reference is None
+            with _deepspeed_text(training_args, copied):
                 models = original(model_args, training_args, bnb_model_from_pretrained_args)
+            if self.reference is not None and not self.fast:
+                models = (models[0], self.load_reference(models[0].config))
             check_flags(models[0].config, model_args)
             check_template(models[0].config, model_args, self.namespace["conversation_lib"].conv_templates)
             for model in models:
@@ -112,15 +131,18 @@ class Session:
         def make(*args: Any, **kwargs: Any) -> Any:
             if not self.fast:
                 return temporal_trainer(base, PlainPath)(*args, **kwargs)
-            return temporal_trainer(base)(*args, fingerprint=self.fingerprint(), **kwargs)
+            other = None if self.reference is None else self.load_reference
+            return temporal_trainer(base)(*args, fingerprint=self.fingerprint(), load_reference=other, **kwargs)
 
         return make
 
     def fingerprint(self) -> dict[str, str]:
-        """The weights that the run starts from, and the chat template."""
+        """The reference's weights, and the chat template."""
         found = {"template": self.model_arguments.version}
         for part in ("model_name_or_path", "vision_tower", "pretrain_mm_mlp_adapter"):
             path = getattr(self.model_arguments, part)
+            if self.reference is not None and part != "vision_tower":
+                path = self.reference if part == "model_name_or_path" else None
             if path is not None:
                 found[part] = _digest(path)
         return found

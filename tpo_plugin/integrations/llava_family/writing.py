@@ -18,17 +18,31 @@ from tpo_plugin.integrations.llava_family.model import Loaded
 def encode(loaded: Loaded, prompts: Sequence[Prompt], template: str) -> dict[str, torch.Tensor]:
     """`inputs_embeds` (B, L, hidden) with the frames in place and `attention_mask` (B, L), padded on the left.
 
-    `template` names a conversation template of upstream. TPOError for an unknown one and for a prompt over the model's context.
+    `template` names a conversation template of upstream. All prompts have frames, or none has. TPOError for an unknown template and for a
+    prompt over the model's context.
     """
-    images = [pixels(loaded, prompt.frames) for prompt in prompts]
-    inputs = embed(loaded, [token_ids(loaded, chat_text(loaded, prompt.text, template)) for prompt in prompts], images)
+    most = max(len(prompt.frames) for prompt in prompts)
+    rows = [token_ids(loaded, chat_text(loaded, prompt.text, template, video=most > 0)) for prompt in prompts]
+    images = [pixels(loaded, prompt.frames) for prompt in prompts if most]
+    inputs = embed(loaded, rows, images) if most else embed_words(loaded, rows)
     # Upstream cuts what is longer than this, and so the end of the question.
     config = loaded.model.config
     limit = getattr(config, "tokenizer_model_max_length", None) or config.max_position_embeddings
     if inputs["inputs_embeds"].shape[1] >= limit:
-        most = max(len(prompt.frames) for prompt in prompts)
-        raise TPOError(f"a prompt with {most} frames fills the model's context of {limit} tokens: lower `frames.max`")
+        cure = f"with {most} frames fills the model's context of {limit} tokens: lower `frames.max`"
+        raise TPOError(
+            f"a prompt {cure if most else f'of words alone is over the {limit} tokens of the model: shorten its parts'}"
+        )
     return inputs
+
+
+def embed_words(loaded: Loaded, rows: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As `embed`, for rows without a placeholder: upstream's model takes them without its vision part."""
+    flipped = torch.nn.utils.rnn.pad_sequence([row.flip(0) for row in rows], batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    ids, mask = flipped.flip(1), (torch.arange(flipped.shape[1]) < lengths[:, None]).long().flip(1)
+    embeds = loaded.model.get_input_embeddings()(ids.to(loaded.model.device))
+    return {"inputs_embeds": embeds, "attention_mask": mask.to(loaded.model.device)}
 
 
 def embed(loaded: Loaded, rows: Sequence[torch.Tensor], images: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -102,12 +116,13 @@ def placeholder(loaded: Loaded) -> str:
     return text
 
 
-def chat_text(loaded: Loaded, text: str, template: str) -> str:
-    """The conversation about one video up to where the answer begins, with the placeholder for its frames."""
+def chat_text(loaded: Loaded, text: str, template: str, video: bool = True) -> str:
+    """The conversation about one video (or none) up to where the answer begins, with the placeholder for its frames."""
     image = placeholder(loaded)
     conversation = _conversation(loaded, template)
     # A second placeholder would take the next prompt's frames.
-    conversation.append_message(conversation.roles[0], f"{image}\n{text.replace(image, '')}")
+    said = text.replace(image, "")
+    conversation.append_message(conversation.roles[0], f"{image}\n{said}" if video else said)
     conversation.append_message(conversation.roles[1], None)
     whole: str = conversation.get_prompt()
     return whole

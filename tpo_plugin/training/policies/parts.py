@@ -48,10 +48,6 @@ def check_trainable(trainable: tuple[str, ...], lora: LoraOptions | None) -> Non
         raise RecipeError(f"`trainable` names {list(trainable)}; choose from {', '.join(PARTS)}")
     if lora and "language_model" not in trainable:
         raise RecipeError("`lora` adapts the language model: add `language_model` to `trainable`, or leave `lora` out")
-    if lora and "vision_tower" in trainable:
-        raise RecipeError(
-            "`lora` trains adapters and the projector: take `vision_tower` out of `trainable`, or leave `lora` out"
-        )
 
 
 def set_trainable(model: nn.Module, trainable: tuple[str, ...]) -> None:
@@ -67,13 +63,21 @@ def set_trainable(model: nn.Module, trainable: tuple[str, ...]) -> None:
 
 
 def lora_config(model: nn.Module, options: LoraOptions, trainable: tuple[str, ...]) -> Any:
-    """Adapters on the language model's layers alone (towers have a `q_proj` too), the projector trained in full if it learns.
+    """Adapters on the language model's layers alone (towers have a `q_proj` too); projector and tower are trained in full if they learn.
 
-    RecipeError if a target module does not exist in the language model.
+    RecipeError if a target module does not exist in the language model, and for a tower that learns around a frozen projector (Qwen-VL).
     """
     from peft import LoraConfig
 
-    _, projector = find_parts(model)
+    tower, projector = find_parts(model)
+    full = [path for part, path in (("vision_tower", tower), ("projector", projector)) if part in trainable]
+    if projector.startswith(tower + ".") and tower in full:
+        if projector not in full:
+            raise RecipeError(
+                f"the projector of {type(model).__name__} is a part of its tower, and with `lora` the tower is trained as a whole: add "
+                "`projector` to `trainable`, or leave `lora` out"
+            )
+        full = [tower]
     inside = {name.rpartition(".")[2] for name, _ in model.get_submodule("model.language_model").named_modules()}
     missing = [name for name in options.target_modules if name not in inside]
     if missing:
@@ -86,6 +90,6 @@ def lora_config(model: nn.Module, options: LoraOptions, trainable: tuple[str, ..
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
         target_modules=rf"model\.language_model\..*\.({targets})",
-        modules_to_save=[projector] if "projector" in trainable else None,
+        modules_to_save=full or None,
         task_type="CAUSAL_LM",
     )

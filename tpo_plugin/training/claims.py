@@ -1,0 +1,101 @@
+"""Whose an output folder is: held by one process, of one recipe on the same inputs, and what cannot be written there.
+
+Nothing here needs transformers, so that a chain of upstream scripts can use it beside any release.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError
+
+from tpo_plugin import recipe as recipes
+from tpo_plugin.errors import RecipeError, TPOError
+from tpo_plugin.folders import differences, locked
+from tpo_plugin.records import write_json
+
+BEGUN = (
+    "done.json",
+    "checkpoint-*",
+    "stage-*/done.json",
+    "stage-*/checkpoint-*",
+)  # what a run leaves that has saved something
+# torch.save has no exception of its own for a file that cannot be written.
+TORCH_SAVE_FAILED = ("PytorchStreamWriter", "inline_container", "iostream error")
+
+
+def is_main() -> bool:
+    """Whether this is the first of the processes that a launcher (torchrun, accelerate) started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def held(output: Path) -> AbstractContextManager[None]:
+    """The folder, held by the first process alone (folders.locked)."""
+    return locked(output) if is_main() else nullcontext()
+
+
+def changes(output: Path, recipe: Any) -> list[str]:
+    """What is another in `recipe` than in that of the run in `output`; nothing where that has saved nothing yet."""
+    saved = output / "recipe.yaml"
+    if not saved.is_file() or not any(any(output.glob(pattern)) for pattern in BEGUN):
+        return []
+    return differences(yaml.safe_load(saved.read_text(encoding="utf-8")) or {}, recipes.to_plain(recipe))
+
+
+def claim(output: Path, recipe: Any, inputs: dict[str, str]) -> bool:
+    """Whether `output` holds a finished run of this recipe on these inputs; else it becomes, or stays, a run of it.
+
+    RecipeError if it holds a run of another recipe or on other inputs that has saved something.
+    """
+    marker = output / "inputs.json"
+    differing = changes(output, recipe)
+    if marker.is_file() and any(any(output.glob(pattern)) for pattern in BEGUN):
+        old = json.loads(marker.read_text(encoding="utf-8"))
+        differing += [f"the {key} changed since" for key in inputs if old.get(key) != inputs[key]]
+    if differing:
+        raise RecipeError(
+            f"{output} holds a run of another recipe ({'; '.join(differing)}); choose another `output`, or remove the folder"
+        )
+    if (output / "done.json").is_file():
+        return True
+    if is_main():
+        write_json(marker, inputs)
+        recipes.save(recipe, output)
+    return False
+
+
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """TPOError where a file cannot be written (a full disk, mostly), in whichever library's words that comes."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in TORCH_SAVE_FAILED):
+            raise
+        raise TPOError(
+            f"cannot write to {output}: {error}. Free some space and run the same command again: it continues from the last "
+            "complete checkpoint."
+        ) from error
+
+
+def share_model(source: Path, target: Path) -> None:
+    """Make `target` a folder with the checkpoint in `source`; its files are the same ones on the disk, where that knows hard links."""
+    partial = target.with_name(target.name + ".partial")
+    for folder in (partial, target):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, partial, copy_function=_link)
+    partial.rename(target)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
