@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -143,6 +144,27 @@ def test_temple_recipes_hold_the_papers_numbers(folder: str) -> None:
     assert dpo.data == curation.output
     assert evaluation.models == {"base": chain.model, "temple": f"{chain.output}/model"}
     assert [step["recipe"] for step in chain.steps] == [f"{folder}/temple_dpo", f"{folder}/sft"]
+
+
+@pytest.mark.parametrize(("folder", "size"), [("qwen2_vl", "2B"), ("qwen2_5_vl", "3B")])
+def test_what_temple_recipes_say_of_the_small_model_fits_together(folder: str, size: str) -> None:
+    """The overrides that the comments name: the pairs are where the training looks for them, and of the model that is trained."""
+    hints = {
+        name: re.findall(rf"{size}: ((?:\S+=[^\s,]+ ?)+)", (RECIPES / folder / f"{name}.yaml").read_text())
+        for name in ("curate", "temple_dpo", "temple", "sft")
+    }
+    overrides = {name: tuple(found[0].split()) for name, found in hints.items()}
+    curation = recipe.load(CurateRecipe, f"{folder}/curate", overrides["curate"])
+    dpo = recipe.load(TrainRecipe, f"{folder}/temple_dpo", overrides["temple_dpo"])
+    chain = recipe.load(ChainRecipe, f"{folder}/temple", overrides["temple"])
+    assert curation.output == dpo.data
+    assert size in chain.model
+    assert {curation.responses.model, curation.captions.generator.model, dpo.model} == {chain.model}
+
+
+def test_the_ablation_of_temple_takes_pairs_of_the_model_that_it_trains() -> None:
+    pairs = recipe.load(AblateRecipe, "ablations/temple").curate["pairs"]
+    assert (pairs["responses.model"], pairs["captions.generator.model"]) == ("{base}", "{base}")
 
 
 def test_both_families_are_trained_alike() -> None:

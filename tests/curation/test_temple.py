@@ -197,6 +197,28 @@ def test_one_checkpoint_describes_and_sums_up(
     assert model.generate_now([asked])[0].text == pairs[0].chosen
 
 
+def test_a_description_without_its_end_costs_the_video(
+    films: Path, temple_plain, tmp_path: Path, faults, funnel
+) -> None:
+    """The model of the second shot ran out of tokens."""
+
+    def fault(handler: Any, number: int) -> bool:
+        if number != 2:
+            return False
+        choice = {"message": {"role": "assistant", "content": "a red square on the"}, "finish_reason": "length"}
+        faults.send(handler, 200, json.dumps({"choices": [choice]}))
+        return True
+
+    faults.fault = fault
+    (tmp_path / "films.txt").write_text("five.mp4\n")
+    plain = temple_plain(tmp_path / "out", films, faults.base_url)
+    plain |= {"videos": {"source": str(tmp_path / "films.txt"), "root": str(films)}}
+    curate(parse(CurateRecipe, plain))
+    rows = funnel(tmp_path / "out")
+    assert (rows["caption"]["out"], rows["caption"]["dropped"]) == (4, {"caption_cut_off": 1})
+    assert rows["query"]["dropped"] == {"no_caption": 1}
+
+
 def test_a_missing_description_costs_the_video(films: Path, temple_plain, tmp_path: Path, faults, funnel) -> None:
     """The second request, a shot's, is refused: no list without that shot is taken for the true one, and the next run asks again."""
     faults.fault = lambda handler, number: number == 2 and (faults.send(handler, 400, "{}") or True)

@@ -98,7 +98,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_its_video(plain, films: Path, tmp
         assert (row["out"], row["dropped"]) == (1, dropped)
         assert finished(tmp_path / "out")["segment"] == 1, "what may be the machine's fault is tried again"
     statistics = json.loads((tmp_path / "out" / "statistics.json").read_text())
-    assert statistics["shots"] == {"videos": 2, "after_shots": 1, "after_groups": 1}
+    assert statistics["shots"] == {"videos": 1, "after_shots": 1, "after_groups": 1}, "no rule removed the other"
     assert statistics["rows"] == 12
 
 
@@ -157,6 +157,15 @@ def test_the_key_is_asked_for_where_a_filter_needs_it(plain, monkeypatch: pytest
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(TPOError, match="set the environment variable NO_SUCH_KEY"):
         curate(changed(plain, {"filters": {"use": ["judge"]}}))
+
+
+def test_the_filters_are_the_methods_own_where_none_are_named(plain, recipe_for) -> None:
+    own = {key: value for key, value in plain.items() if key != "filters"}
+    assert parse(CurateRecipe, own) == changed(plain, {}), "none of them needs a key"
+    more = parse(CurateRecipe, {**own, "filters": {"use": ["default", "judge"]}})
+    assert more.filters.use == (*changed(plain, {}).filters.use, "judge")
+    assert recipe_for().filters.use == ("identical", "length", "judge")
+    assert recipe_for(filters={"use": []}).filters.use == ()
 
 
 STAGES = ["probe", "segment", "caption", "query", "respond", "filter"]
@@ -225,6 +234,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"shots": {"min_shots": 40}}, r"`shots.min_shots` \(40\) is over `shots.max_shots`"),
     ({"shots": {"detector": "adaptve"}}, "unknown shot detector `adaptve`; built in: adaptive, content, transnetv2"),
     ({"shots": {"encoder": ""}}, "`shots.encoder` is empty"),
+    ({"shots": {"detector": "transnetv2", "threshold": 3.0}}, "`shots.threshold` of transnetv2 is a probability"),
     ({"queries": {"source": "qa", "ratio": {"localized": 0, "comprehensive": 1}}}, "leave out `queries.source`"),
     ({"frames": {"time_instruction": True}}, "leave out .*`frames.time_instruction`"),
     ({"filters": {"max_length_ratio": 0.5}}, "`filters.max_length_ratio` must be 1 or more"),

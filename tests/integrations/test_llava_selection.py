@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tpo_plugin.dataset.pairs import load_pairs
 from tpo_plugin.dataset.selection import select
 from tpo_plugin.errors import TPOError
 from tpo_plugin.integrations.llava_family.rows import check_rows, chosen_rows
@@ -90,14 +93,19 @@ def talk(*texts: str) -> list[dict[str, str]]:
     return [{"from": speaker, "value": text} for speaker, text in zip(("human", "gpt") * len(texts), texts)]
 
 
-def test_conversations_are_a_row_for_each_question_to_fine_tune_on() -> None:
+def test_conversations_are_a_row_for_each_question_to_fine_tune_on(caplog: pytest.LogCaptureFixture) -> None:
     row = {
         "id": "a",
         "video": "v.mp4",
         "data_source": "x",
         "conversations": talk("<image>\nWhat?", "This.", "And?", "That."),
     }
-    found = check_rows([row, {**row, "id": None}], DATA, with_rejected=False)
+    left_out = [
+        {**row, "video": None, "image": "a.jpg"},
+        {**row, "conversations": talk("What?")},
+        {**row, "conversations": talk("<video>", "A cup.", "What?", " ")},
+    ]
+    found = check_rows([row, *left_out, {**row, "id": None}], DATA, with_rejected=False)
     assert [(one["id"], one["prompt"], one["chosen"], one["rejected"], one["answer"]) for one in found] == [
         ("a", "What?", "This.", "", "This."),
         ("a#2", "And?", "That.", "", "That."),
@@ -105,15 +113,45 @@ def test_conversations_are_a_row_for_each_question_to_fine_tune_on() -> None:
         ("row 3", "And?", "That.", "", "That."),
     ]
     assert all(one["video"] == "v.mp4" for one in found)
+    assert "3 of 5 rows are left out: they have no video" in caplog.text
+
+
+def test_a_pair_with_conversations_is_a_pair() -> None:
+    """A table has a column for what only some of its rows have."""
+    pair = {"id": "p", "video": "v.mp4", "prompt": "What?", "chosen": "This.", "rejected": "That."}
+    for extra in ({"conversations": talk("Who?", "You.")}, {"conversations": None}):
+        for with_rejected in (True, False):
+            (found,) = check_rows([{**pair, **extra}], DATA, with_rejected)
+            assert {name: found[name] for name in pair} == pair
+            assert found.get("conversations") == extra["conversations"]
+
+
+def test_both_sides_read_the_same_of_conversations(tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": "a",
+            "video": "v.mp4",
+            "conversations": talk("<video>\nWhat?", "This.", "<image>", "No.", "And?", "That."),
+        },
+        {"id": "b", "conversations": talk("What?", "This.")},
+        {"id": "c", "video": "w.mp4", "conversations": talk("What?", "", "So?", "So.")},
+        {"id": "d", "video": "w.mp4", "prompt": "Who?", "chosen": "I.", "conversations": talk("What?", "This.")},
+    ]
+    given = [{"rejected": "", **row} if "chosen" in row else row for row in rows]
+    (tmp_path / "rows.json").write_text(json.dumps(given))
+    here = [(row.id, row.video, row.prompt, row.chosen) for row in load_pairs(tmp_path / "rows.json")[0]]
+    there = [tuple(row[name] for name in ("id", "video", "prompt", "chosen")) for row in check_rows(given, DATA, False)]
+    assert here == there
+    assert [row[0] for row in here] == ["a", "a#2", "c", "d"]
 
 
 @pytest.mark.parametrize(
     ("conversations", "with_rejected", "says"),
     [
         (talk("What?", "This."), True, r"row 0 .* have no rejected answers: give --dpo_alpha 0"),
-        (talk("What?"), False, r"row 0 .* no question of `human` with an answer of `gpt`"),
+        (talk("What?"), False, "holds no row to fine-tune on"),
         ([{"from": "human"}], False, r"row 0 .*`conversations` must be a list of {from, value}"),
-        (talk("What?", " "), False, r"row 0 .*`chosen` must be a text that is not empty"),
+        (None, False, r"row 0 .*`conversations` must be a list of {from, value}"),
     ],
 )
 def test_conversations_that_cannot_be_trained_on(conversations: Any, with_rejected: bool, says: str) -> None:

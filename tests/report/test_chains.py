@@ -56,6 +56,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two DPO stages, then SFT."""
     folder = tmp_path_factory.mktemp("chain")
     staged(folder / "dpo")
+    for name in ("dpo/model", "sft/model", "model"):
+        (folder / name).mkdir(parents=True)
     frames = {"fps": 2.0, "max": 100, "max_pixels": 90_000}
     arguments = {"learning_rate": 1e-4}
     run(folder / "sft", 6, "dpo/model", {"dpo_alpha": 0.0, "gamma": 1.0}, arguments=arguments, frames=frames)

@@ -36,6 +36,14 @@ def test_pairs_by_level() -> None:
     assert (cells(html, "drop"), cells(html, "shuffle")) == (["7", "3", "10"], ["5", "0", "5"])
 
 
+def test_a_run_that_kept_nothing_is_not_compared_with_the_other_papers_kinds() -> None:
+    effort = {"llm": {}, "seconds": 1.0}
+    empty = {"funnel": [], "tasks": {}, "kinds": {}, "lengths": {}, **effort}
+    for statistics, said in ((empty | {"shots": dict.fromkeys(SHOTS, 0)}, False), (empty, True)):
+        html = str(part.section(part.Curation(None, statistics, [], Path())))
+        assert ("50 % localized" in html) is said
+
+
 def test_the_page(curation: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pairs"
     shutil.copytree(curation, folder)

@@ -41,7 +41,7 @@ def test_task_mix_beside_the_papers() -> None:
 
 def test_lengths_and_kinds() -> None:
     assert cells(str(curation.lengths({"<1": 1, "1-3": 3})), "1\u20133\u00a0min")[:2] == ["3", "75.0"]
-    assert cells(str(curation.kinds({"localized": 0, "comprehensive": 0})), "localized")[:2] == ["0", "0.0"]
+    assert cells(str(curation.kinds({"localized": 0, "comprehensive": 0}, False)), "localized")[:2] == ["0", "0.0"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,38 @@ def test_an_upstream_step_is_not_started_by_torchrun(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RecipeError, match="starts its processes itself"):
         plan(ChainRecipe(str(tmp_path), "start", ({"name": "a", "recipe": "longva/train"},)))
+
+
+def test_data_that_a_later_step_cannot_take_is_told_before_the_first_one(chain: Any, tmp_path: Path) -> None:
+    for sft, says in (
+        ({"data": "gone.json"}, r"`steps.sft`: no file gone.json"),
+        ({"difficulty": [16]}, r"`steps.sft`: no pair has difficulty 16"),
+        ({"max_pairs": 5}, r"`steps.sft`: 5 pairs are asked for and there are 4"),
+        ({"objective": DPO}, r"`steps.sft`: 4 of 4 rows have no rejected response"),
+    ):
+        with pytest.raises(RecipeError, match=says):
+            train_chain(parse(ChainRecipe, chain(**sft)))
+    assert not (tmp_path / "out" / "dpo").exists()
+
+
+def test_a_step_put_between_two_is_refused_before_it_is_trained(chain: Any, tmp_path: Path) -> None:
+    values = chain()
+    del values["steps"][0]["curriculum"]
+    first, last = values["steps"]
+    train_chain(parse(ChainRecipe, values))
+    between = {**values, "steps": [first, {**first, "name": "more"}, last]}
+    with pytest.raises(RecipeError, match=r"step `sft` .*model: .*out/dpo/model -> .*out/more/model"):
+        train_chain(parse(ChainRecipe, between))
+    assert not (tmp_path / "out" / "more").exists()
+
+
+def test_what_is_missing_is_named_by_the_extra_of_the_chains_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"output": str(tmp_path / "out"), "model": "m", "steps": [{"name": "a", "recipe": "longva/train"}]}
+    file = write(values, tmp_path / "chain.yaml")
+    for name in ("chain", "claims"):  # are imported anew, where a package is missing
+        monkeypatch.delitem(sys.modules, f"tpo_plugin.training.{name}")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert main(["train", str(file)]) == 1
+    assert "pip install 'tpo-plugin[llava]'" in capsys.readouterr().err

@@ -163,6 +163,18 @@ def test_a_finished_step_is_reused_and_another_is_refused(
         run_step(other, str(found[0]), folder / "r8")
     with pytest.raises(TPOError, match=r"another start .*remove that folder and those of the steps after it"):
         run_step(again, str(world.model), folder / "r8")
+    lost = tmp_path / "r8"
+    lost.mkdir()
+    shutil.copy(folder / "r8/step.json", lost)
+    with pytest.raises(TPOError, match=r"its result .*-merged is gone: remove .*r8, and the step runs again"):
+        run_step(again, str(found[0]), lost)
+    written = rows.read_text()
+    rows.write_text(written.replace("What shape", "Which shape"))
+    try:
+        with pytest.raises(TPOError, match=r"another start \(data: "):
+            run_step(again, str(found[0]), folder / "r8")
+    finally:
+        rows.write_text(written)
     with pytest.raises(TPOError, match="holds an adapter, which the script cannot start from"):
         run_step(again, str(folder / "r16/tiny-llava-longva-qwen"), tmp_path)
 

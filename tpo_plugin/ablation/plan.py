@@ -30,7 +30,7 @@ from tpo_plugin.options import (
 from tpo_plugin.records import stable_id
 from tpo_plugin.training import chain
 from tpo_plugin.training.chain import Step
-from tpo_plugin.training.upstream import leaves_adapters, step_result
+from tpo_plugin.training.upstream import leaves_adapters
 
 NAME = re.compile(r"[A-Za-z]\w*")
 PLACE = re.compile(r"\{(\w+)\}")
@@ -106,7 +106,7 @@ def result(stage: Stage) -> str:
     last = _chain(stage.recipe)[-1] if "steps" in stage.recipe else None
     if last is None or isinstance(last.recipe, TrainRecipe):
         return str(stage.folder / "model")
-    return str(step_result(last.recipe.flags, last.folder))  # under its own name, which upstream's loaders go by
+    return str(last.result())  # under its own name, which upstream's loaders go by
 
 
 def _chain(recipe: Plain) -> list[Step]:

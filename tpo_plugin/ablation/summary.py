@@ -66,16 +66,18 @@ def pairs_of(recipe: AblateRecipe, done: Mapping[int, Sequence[Stage]]) -> dict[
             steps.append(
                 [count for stage in stages if (stage.command, stage.name) == ("train", name) for count in _pairs(stage)]
             )
-        ranges = [(min(found), max(found)) for found in zip(*steps)]
-        said[name] = " + ".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
+        ranges = [(min(found), max(found)) for found in zip(*steps) if None not in found]
+        complete = ranges and all(len(counts) == len(ranges) for counts in steps)
+        words = [str(low) if low == high else f"{low}-{high}" for low, high in ranges]
+        said[name] = " + ".join(words) if complete else ""
     return said
 
 
-def _pairs(stage: Stage) -> list[int]:
-    """The pairs of each step of a training."""
+def _pairs(stage: Stage) -> list[Any]:
+    """The pairs of each step of a training; None where an earlier release did not write it down."""
     if "steps" in stage.recipe:
-        return [int(step["pairs"]) for step in _read(stage.folder / CHAIN)["steps"]]
-    return [int(_read(Path(result(stage)) / RUN if "flags" in stage.recipe else stage.folder / "done.json")["pairs"])]
+        return [step.get("pairs") for step in _read(stage.folder / CHAIN)["steps"]]
+    return [_read(Path(result(stage)) / RUN if "flags" in stage.recipe else stage.folder / "done.json").get("pairs")]
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -124,8 +124,8 @@ def plot(size: str, points: Sequence[Row]) -> str:
 
 
 HEAD = """\
-| size | frames | pairs a video | path | TFLOPs a pair | s a pair | CPU s a pair | peak GB | pairs an hour | loss | gradient |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+| size | frames | pairs a video | rejected a chosen | path | TFLOPs a pair | s a pair | CPU s a pair | peak GB | pairs an hour | loss | gradient |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -152,11 +152,11 @@ def _with_reference(one: Row, base: Row) -> str:
     names = ("flops_per_pair", "seconds_per_pair", "cpu_seconds_per_pair")
     both = {name: one[name] + one[f"reference_{name}"] for name in names if one.get(f"reference_{name}")}
     flops, *seconds = _cell(both, base, names[0], 1e12), *(_cell(both, base, name) for name in names[1:])
-    return f"| | | | and its reference pass | {flops} | {' | '.join(seconds)} | | | | |"
+    return f"| | | | | and its reference pass | {flops} | {' | '.join(seconds)} | | | | |"
 
 
-def _case(one: Row) -> tuple[str, int, int]:
-    return one["size"], one["frames"], one["pairs_per_video"]
+def _case(one: Row) -> tuple[str, int, int, int]:
+    return one["size"], one["frames"], one["pairs_per_video"], one["rejected_per_chosen"]
 
 
 def _cell(one: Row, base: Row, name: str, scale: float = 1.0) -> str:

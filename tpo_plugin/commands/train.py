@@ -39,9 +39,12 @@ def _train(args: argparse.Namespace) -> str | None:
 
     given = read(args.recipe)
     if "steps" in given:
+        chain = load(ChainRecipe, args.recipe, tuple(args.overrides))
+        if any("upstream" in read(step["recipe"]) for step in chain.steps if isinstance(step.get("recipe"), str)):
+            args.extras = "llava"
         from tpo_plugin.training.chain import train_chain
 
-        return str(train_chain(load(ChainRecipe, args.recipe, tuple(args.overrides))))
+        return str(train_chain(chain))
     if "upstream" in given:
         from tpo_plugin.training.upstream import train_upstream
 

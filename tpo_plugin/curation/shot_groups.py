@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ MIDDLE_SIDE = 768  # pixels; no vision encoder takes larger pictures
 
 @dataclass(frozen=True)
 class ShotList:
-    """A video's list of places: spans, groups' numbers, similarity of each two (N, N), keyframes' times.
+    """A video's list of places: spans, groups' numbers, similarity of each two (N, N), keyframes' times, the detector's settings.
 
     A place of several shots reaches from the first one's start to the last one's end, over what was removed between
     them; its keyframes lie in its shots. It may be longer than `shots.max_seconds`, which is a rule on shots.
@@ -36,6 +36,7 @@ class ShotList:
     groups: tuple[int, ...]
     similarity: np.ndarray
     keyframes: tuple[tuple[float, ...], ...]
+    detector: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.shots)
@@ -47,6 +48,7 @@ class ShotList:
             "groups": list(self.groups),
             "similarity": self.similarity.round(4).tolist(),
             "keyframes": [list(times) for times in self.keyframes],
+            "detector": self.detector,
         }
 
     @classmethod
@@ -54,7 +56,7 @@ class ShotList:
         """The list from `plain`'s form."""
         shots = tuple(Shot(*span) for span in plain["shots"])
         frames = tuple(map(tuple, plain["keyframes"]))
-        return cls(shots, tuple(plain["groups"]), np.array(plain["similarity"]), frames)
+        return cls(shots, tuple(plain["groups"]), np.array(plain["similarity"]), frames, plain.get("detector", {}))
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def choose_groups(scan: Scan, shots: Sequence[Shot], features: np.ndarray, optio
     frames = tuple(
         place_keyframes(scan, [shots[index] for index in members], options.keyframes) for _, members in places
     )
-    return ShotList(tuple(spans), groups, cosines(means), frames)
+    return ShotList(tuple(spans), groups, cosines(means), frames, scan.detector)
 
 
 def place_keyframes(scan: Scan, shots: Sequence[Shot], count: int) -> tuple[float, ...]:

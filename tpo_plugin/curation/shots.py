@@ -64,10 +64,15 @@ class Scan:
         first, end = np.searchsorted(self.times, [shot.start - 1e-6, shot.end - 1e-6])
         return slice(int(first), int(end))
 
+    def has_frames(self, shot: Shot) -> bool:
+        """Whether it has any; a last frame that is shown for no time gives a shot that has none."""
+        frames = self.frames_of(shot)
+        return frames.start < frames.stop
+
     def grey_range(self, shot: Shot) -> int:
         """How far the darkest and the brightest grey value in all of the shot lie apart."""
         frames = self.frames_of(shot)
-        if frames.start == frames.stop:
+        if not self.has_frames(shot):
             return 0
         return int(self.brightest[frames].max()) - int(self.darkest[frames].min())
 
@@ -85,6 +90,10 @@ def check_options(options: ShotOptions) -> None:
     at_least("shots.min_grey_range", options.min_grey_range, 0)
     at_least("shots.hue_weight", options.hue_weight, 0)
     at_least("shots.threshold", options.threshold, 0)
+    if options.detector == "transnetv2" and options.threshold is not None and options.threshold >= 1:
+        raise RecipeError(
+            f"`shots.threshold` of transnetv2 is a probability, under 1, it is {options.threshold:g}: leave it out or set it to null"
+        )
     for low, high in (("min_shots", "max_shots"), ("min_groups", "max_groups"), ("min_seconds", "max_seconds")):
         least, most = getattr(options, low), getattr(options, high)
         if least > most:
@@ -121,12 +130,12 @@ def scan_video(path: str | Path, options: ShotOptions) -> Scan:
 
 
 def choose_shots(scan: Scan, options: ShotOptions) -> list[Shot]:
-    """The shots that are long enough and show something, where the video is one to use.
+    """The shots that are long enough and show something (a frame at least), where the video is one to use.
 
     VideoError (`SHOT_REASONS`) where their number or the length of one rules the video out.
     """
     long_enough = [shot for shot in scan.shots if shot.end - shot.start >= options.min_seconds - 1e-6]
-    kept = [shot for shot in long_enough if scan.grey_range(shot) >= options.min_grey_range]
+    kept = [shot for shot in long_enough if scan.has_frames(shot) and scan.grey_range(shot) >= options.min_grey_range]
     count, found = len(kept), len(scan.shots)
     gone = f"{found} found, {found - len(long_enough)} too short, {len(long_enough) - count} of one colour"
     if count < options.min_shots:

@@ -4,24 +4,19 @@ LLaVA-Video-178K's conversations."""
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tpo_plugin.dataset.conversations import turns
+from tpo_plugin.dataset.conversations import answered, is_conversation, strip_placeholders, warn_of_left_out
 from tpo_plugin.errors import TPOError
 from tpo_plugin.records import PreferencePair, read_jsonl, stable_id, to_json
-
-logger = logging.getLogger(__name__)
 
 Source = str | Path
 MANIFEST = "dataset.json"
 TEXTS = ("video", "prompt", "chosen", "rejected")
-# Some scripts write these where the video goes; here the policy puts the video before the prompt.
-PLACEHOLDERS = ("<image>", "<video>")
 
 
 @dataclass(frozen=True)
@@ -111,12 +106,7 @@ def _read_one(path: Path, video_root: Source | None) -> tuple[list[Row], Path]:
     file, declared = _manifest(path) if path.is_dir() else (path, path.parent)
     root = (Path(video_root) if video_root is not None else declared).resolve()
     found = [_rows(values, root, f"{file}, row {index} (the first is 0)") for index, values in enumerate(_read(file))]
-    empty = sum(not rows for rows in found)
-    if empty:
-        logger.warning(
-            "%s: %d of %d rows are left out: they have no video (pictures or text alone) or no answered question",
-            file, empty, len(found),
-        )  # fmt: skip
+    warn_of_left_out(str(file), sum(not rows for rows in found), len(found))
     return [row for rows in found for row in rows], root
 
 
@@ -127,13 +117,6 @@ def _named(data: Source | Sequence[Source]) -> str:
 def missing_videos(rows: Iterable[Row], root: Path) -> list[str]:
     """The distinct video paths of `rows` that are not files under `root`, in order of first use."""
     return [video for video in dict.fromkeys(row.video for row in rows) if not os.path.isfile(root / video)]
-
-
-def strip_placeholders(prompt: str) -> str:
-    """The prompt without a video placeholder at its start or end."""
-    for mark in PLACEHOLDERS:
-        prompt = prompt.removeprefix(mark + "\n").removeprefix(mark).removesuffix("\n" + mark).removesuffix(mark)
-    return prompt
 
 
 def _manifest(folder: Path) -> tuple[Path, Path]:
@@ -171,14 +154,11 @@ def _rows(values: Any, root: Path, where: str) -> list[Row]:
     """The rows behind one entry of a file: one of LLaVA DPO JSON, one for each answered question of a conversation about a video."""
     if not isinstance(values, dict):
         raise TPOError(f"{where} must be an object, it is {type(values).__name__}")
-    if "conversations" not in values or "chosen" in values:
+    if not is_conversation(values):
         return [_row(values, root, where)]
-    video = values.get("video")
-    if not isinstance(video, str) or not video.strip():
-        return []
-    found = [turn for turn in turns(values["conversations"], where) if strip_placeholders(turn[0]) and turn[1]]
     source = {"data_source": values["data_source"]} if values.get("data_source") else {}
-    shared = {"id": values.get("id"), "video": video, "rejected": "", "tpo": source}
+    shared = {"id": values.get("id"), "video": values.get("video"), "rejected": "", "tpo": source}
+    found = answered(values, where)
     return [_row({**shared, "prompt": question, "chosen": answer}, root, where) for question, answer in found]
 
 

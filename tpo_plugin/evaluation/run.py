@@ -50,6 +50,7 @@ def evaluate(recipe: EvaluateRecipe) -> Path:
         benchmarks = read_benchmarks(recipe)
         digests = {label: checkpoint_digest(checkpoint) for label, checkpoint in recipe.models.items()}
         numbers = _numbers(recipe, benchmarks, installed)
+        chains = {label: chain for label, checkpoint in recipe.models.items() if (chain := chain_of(checkpoint))}
         cells = _cells(recipe, digests, numbers)
         waiting = [cell for cell in cells if cell.finished() is None]
         if len(waiting) < len(cells):
@@ -62,7 +63,7 @@ def evaluate(recipe: EvaluateRecipe) -> Path:
         models = {
             label: {
                 **{"checkpoint": checkpoint, "digest": digests[label], "revision": hub_revision(checkpoint)},
-                **({"chain": chain} if (chain := chain_of(checkpoint)) else {}),
+                **({"chain": chains[label]} if label in chains else {}),
             }
             for label, checkpoint in recipe.models.items()
         }

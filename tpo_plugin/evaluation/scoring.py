@@ -93,13 +93,19 @@ def by_category(answers: Sequence[Known], groups: Sequence[Any] | None, seed: in
 
 
 def _pairs(answers: Sequence[Known], seed: int) -> dict[str, Interval]:
-    """Text score: both captions' questions about a pair are right; video score: both videos' are; group score: all four."""
+    """Text score: both captions' questions about a pair are right; video score: both videos' are; group score: all four.
+
+    A score whose questions were not asked at all is left out.
+    """
     right: dict[str, dict[str, list[int]]] = {}
     for one in answers:
         number, _, kind = one["id"].split("_")
         right.setdefault(number, {"text": [], "video": []})[kind].append(one["correct"])
     scores: dict[str, list[int]] = {
-        kind: [int(len(pair[kind]) == 2 and all(pair[kind])) for pair in right.values()] for kind in ("text", "video")
+        kind: [int(len(pair[kind]) == 2 and all(pair[kind])) for pair in right.values()]
+        for kind in ("text", "video")
+        if any(pair[kind] for pair in right.values())
     }
-    scores["group"] = [text & video for text, video in zip(scores["text"], scores["video"])]
+    if len(scores) == 2:
+        scores["group"] = [text & video for text, video in zip(scores["text"], scores["video"])]
     return {kind: accuracy(values, None, seed) for kind, values in scores.items()}

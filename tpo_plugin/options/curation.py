@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tpo_plugin.options.common import FrameOptions, GeneratorOptions, ServerOptions
@@ -18,6 +18,12 @@ TASK_MIX = {
     "summarization": 7.5,
     "object": 14.9,
     "spatial": 13.5,
+}
+
+# What `filters.use: [default]` means, by the method; `temporal`'s goes for those that are not named.
+FILTERS = {
+    "temporal": ("identical", "length", "judge"),
+    "temple": ("identical", "length", "drop_length", "order_length", "contained"),
 }
 
 
@@ -105,13 +111,14 @@ class HoundOptions:
 
 @dataclass(frozen=True)
 class FilterOptions:
-    """The filters in their order: built in (`identical`, `length`, `judge`, `contained`), or `package.module:function`.
+    """The filters in their order: built in (`identical`, `length`, `judge`, `contained`), or `package.module:function`; `default` stands
+    for the method's own (`FILTERS`): for `temple` the paper's, which need no `llm`, for the others `identical`, `length` and `judge`.
 
     For `method: temple` also `drop_length` (without some shots the description must be shorter) and `order_length` (in another order it must
     be at most `max_length_ratio` times as long or as short).
     """
 
-    use: tuple[str, ...] = ("identical", "length", "judge")
+    use: tuple[str, ...] = ("default",)
     max_characters: int = 4000
     max_length_ratio: float = 1.5
 
@@ -141,3 +148,9 @@ class CurateRecipe:
     llm: ServerOptions = field(default_factory=ServerOptions)
     videos_in_flight: int = 4
     max_pairs: int | None = None
+
+    def __post_init__(self) -> None:
+        """Name the filters that `default` stands for, so that the saved recipe and all that is made of it say them."""
+        own = FILTERS.get(self.method, FILTERS["temporal"])
+        use = [name for entry in self.filters.use for name in (own if entry == "default" else (entry,))]
+        object.__setattr__(self, "filters", replace(self.filters, use=tuple(use)))

@@ -101,8 +101,8 @@ class UpstreamRecipe:
 class ChainRecipe:
     """`tpo train` with several `steps`, each from the checkpoint that the one before left, the first one from `model`.
 
-    A step is {name, recipe, key.sub: value, ...}: a recipe of `tpo train`, the package's own or a file, with some values changed. It runs in
-    `output`/name; the last one's checkpoint is also `output`/model, and chain.json says where each came from.
+    A step is {name, recipe, key.sub: value, ...}: a recipe of `tpo train`, the package's own or a file, with some values changed. Its seed is
+    `seed`, whatever its recipe says, unless it is one of the values changed. It runs in `output`/name; the last one's checkpoint is also `output`/model, and chain.json says where each came from.
     """
 
     output: str

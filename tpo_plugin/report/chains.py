@@ -66,16 +66,21 @@ def look(recipe: dict[str, Any] | None, path: str) -> Any:
 
 def of_chain(run: Path) -> tuple[list[Part], bool]:
     """The parts of a chain's folder in the order in which they were run, also of the step that is under way, and whether all have ended."""
-    file = run / "chain.json"
-    ended = sources.read_json(file, dict, COMMAND).get("steps") if file.is_file() else []
-    if not isinstance(ended, list) or not all(
-        isinstance(row, dict) and {"name", "folder"} <= row.keys() for row in ended
-    ):
-        raise TPOError(f"{file} must list `steps` with `name` and `folder`; run `{COMMAND}` again")
+    ended = steps_of(run / "chain.json") if (run / "chain.json").is_file() else []
     planned = [str(step["name"]) for step in (sources.read_recipe(run) or {}).get("steps") or []]
     begun = [{"name": name, "folder": name} for name in planned[len(ended) :] if history_of(run / name)]
     parts = [part for row in (*ended, *begun) for part in of_folder(run / str(row["folder"]), str(row["name"]), row)]
     return parts, len(ended) >= len(planned)
+
+
+def steps_of(file: Path) -> list[dict[str, Any]]:
+    """The rows of a `chain.json`, one for each step that has ended; TPOError where it is none."""
+    ended = sources.read_json(file, dict, COMMAND).get("steps")
+    if not isinstance(ended, list) or not all(
+        isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("name", "folder")) for row in ended
+    ):
+        raise TPOError(f"{file} must list `steps` with `name` and `folder`; run `{COMMAND}` again")
+    return ended
 
 
 def of_folder(folder: Path, name: str = "", row: dict[str, Any] | None = None) -> list[Part]:

@@ -64,7 +64,7 @@ def section(curation: Curation) -> Markup:
         tag(
             "div",
             task_mix(shown_tasks(statistics["tasks"], "shots" in statistics)),
-            tag("div", kinds(statistics["kinds"]), lengths(statistics["lengths"])),
+            tag("div", kinds(statistics["kinds"], "shots" in statistics), lengths(statistics["lengths"])),
             class_="columns",
         ),
         levels(statistics["difficulties"]) if statistics.get("difficulties") else None,
@@ -187,9 +187,9 @@ def task_mix(tasks: dict[str, int]) -> Markup:
     )
 
 
-def kinds(counts: dict[str, int]) -> Markup:
-    """Localized and comprehensive pairs; the TPO paper has them 5 : 5."""
-    paper = "" if set(counts) == {"caption"} else " (the paper: 50 % localized, 50 % comprehensive)"
+def kinds(counts: dict[str, int], listed: bool) -> Markup:
+    """Localized and comprehensive pairs; the TPO paper has them 5 : 5. Pairs of lists of shots (`listed`) are neither."""
+    paper = "" if listed else " (the paper: 50 % localized, 50 % comprehensive)"
     return _shares(f"Kinds{paper}", "Kind", counts)
 
 

@@ -16,16 +16,16 @@ from typing import Any
 
 from tpo_plugin import recipe as recipes
 from tpo_plugin.checks import checkpoint_named
-from tpo_plugin.errors import RecipeError
+from tpo_plugin.errors import RecipeError, TPOError
 from tpo_plugin.folders import checkpoint_digest
 from tpo_plugin.options import ChainRecipe, TrainRecipe, UpstreamRecipe
 from tpo_plugin.records import write_json
-from tpo_plugin.training.claims import changes, held, is_main, share_model
+from tpo_plugin.training.claims import changes, check_chain, held, is_main, share_model, writing
 
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-RESERVED = ("model", "checkpoints")
+RESERVED = ("model", "model.partial", "checkpoints", "recipe.yaml", "chain.json")
 CHAIN = ("model", "output", "flags.model_name_or_path")  # keys that the chain sets
 
 
@@ -61,6 +61,33 @@ class Step:
         check_recipe(self.recipe)
         training_arguments(self.recipe)
 
+    def check_data(self) -> None:
+        """TPOError for data that the training would refuse once it is due; no video is opened."""
+        if isinstance(self.recipe, UpstreamRecipe):
+            from tpo_plugin.training.upstream_data import check_data
+
+            check_data(self.recipe.flags)
+            return
+        from tpo_plugin.training.data import rows_of
+
+        rows_of(self.recipe)
+
+    def result(self) -> Path:
+        """The checkpoint that it leaves."""
+        if isinstance(self.recipe, UpstreamRecipe):
+            from tpo_plugin.training.upstream import step_result
+
+            return step_result(self.recipe.flags, self.folder)
+        return self.folder / "model"
+
+    def changed(self, start: str) -> list[str]:
+        """What its folder holds that is made of something else, when it is to start from `start`, which need not be there yet."""
+        if isinstance(self.recipe, UpstreamRecipe):
+            from tpo_plugin.training.upstream import changed
+
+            return changed(self.recipe, start, self.folder)
+        return changes(self.folder, replace(self.recipe, model=start))
+
     def resolved(self, start: str) -> dict[str, Any]:
         """The whole recipe as plain values."""
         if isinstance(self.recipe, UpstreamRecipe):
@@ -92,24 +119,30 @@ class Step:
 def train_chain(recipe: ChainRecipe) -> Path:
     """Run the steps that are not finished; `output`/model, the last one's checkpoint.
 
-    All recipes are read before the first step starts. RecipeError for a step that cannot be run, and for one that has been trained otherwise
-    in this folder: it is named. TPOError as the steps'.
+    All recipes and their data are read before the first step starts. RecipeError for a step that cannot be run, for one that has been trained
+    otherwise in this folder (it is named), and for a folder that is no chain's. TPOError as the steps'.
     """
     steps = plan(recipe)
     output = Path(recipe.output)
     with held(output):
-        _check_unchanged(steps)
+        check_chain(recipe)
+        checkpoint_digest(recipe.model)  # TPOError where there is none
+        _check_unchanged(recipe.model, steps)
+        _check_data(steps)
         if is_main():
-            recipes.save(recipe, output)
+            with writing(output):
+                recipes.save(recipe, output)
         start, entries = recipe.model, []
         for step in steps:
             about, resolved = step.about(start), step.resolved(start)
             start = str(step.run(start))
             entries.append({**about, **step.took(), "recipe": resolved})
             if is_main():
-                write_json(output / "chain.json", {"steps": entries})
+                with writing(output):
+                    write_json(output / "chain.json", {"steps": entries})
         if is_main():
-            share_model(Path(start), output / "model")
+            with writing(output):
+                share_model(Path(start), output / "model")
     return output / "model"
 
 
@@ -159,14 +192,21 @@ def _step(chain: ChainRecipe, name: str, source: str, given: dict[str, Any]) -> 
     return Step(name, folder, parsed)
 
 
-def _check_unchanged(steps: list[Step]) -> None:
-    """RecipeError naming the first step that was run with another recipe; upstream steps tell by themselves, when they are due."""
+def _check_unchanged(start: str, steps: list[Step]) -> None:
+    """RecipeError naming the first step that was run with another recipe, or from another step than now."""
     for step in steps:
-        if isinstance(step.recipe, TrainRecipe):
-            # A start is known by its content, when the step is due.
-            differing = [one for one in changes(step.folder, step.recipe) if not one.startswith("model: ")]
-            if differing:
-                raise RecipeError(
-                    f"step `{step.name}` has been trained with another recipe ({'; '.join(differing)}): remove {step.folder} and the "
-                    "folders of the steps after it, or choose another `output`"
-                )
+        differing = step.changed(start)
+        if differing:
+            raise RecipeError(
+                f"step `{step.name}` has been trained with another recipe ({'; '.join(differing)}): remove {step.folder} and the "
+                "folders of the steps after it, or choose another `output`"
+            )
+        start = str(step.result())
+
+
+def _check_data(steps: list[Step]) -> None:
+    for step in steps:
+        try:
+            step.check_data()
+        except TPOError as error:
+            raise RecipeError(f"`steps.{step.name}`: {error}") from None

@@ -18,11 +18,13 @@ from safetensors import SafetensorError
 
 from tpo_plugin import recipe as recipes
 from tpo_plugin.errors import RecipeError, TPOError
-from tpo_plugin.folders import differences, locked
+from tpo_plugin.folders import checkpoint_digest, differences, locked
+from tpo_plugin.options import ChainRecipe
 from tpo_plugin.records import write_json
 
 BEGUN = (
     "done.json",
+    "chain.json",
     "checkpoint-*",
     "stage-*/done.json",
     "stage-*/checkpoint-*",
@@ -43,10 +45,21 @@ def held(output: Path) -> AbstractContextManager[None]:
 
 def changes(output: Path, recipe: Any) -> list[str]:
     """What is another in `recipe` than in that of the run in `output`; nothing where that has saved nothing yet."""
-    saved = output / "recipe.yaml"
-    if not saved.is_file() or not any(any(output.glob(pattern)) for pattern in BEGUN):
+    if not _begun(output):
         return []
-    return differences(yaml.safe_load(saved.read_text(encoding="utf-8")) or {}, recipes.to_plain(recipe))
+    saved = _saved(output)
+    return [] if saved is None else differences(saved, recipes.to_plain(recipe))
+
+
+def _begun(output: Path) -> bool:
+    """Whether a run has saved something there."""
+    return any(any(output.glob(pattern)) for pattern in BEGUN)
+
+
+def _saved(output: Path) -> dict[str, Any] | None:
+    """The plain values of the folder's recipe, None where it has none."""
+    file = output / "recipe.yaml"
+    return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else None
 
 
 def claim(output: Path, recipe: Any, inputs: dict[str, str]) -> bool:
@@ -56,7 +69,7 @@ def claim(output: Path, recipe: Any, inputs: dict[str, str]) -> bool:
     """
     marker = output / "inputs.json"
     differing = changes(output, recipe)
-    if marker.is_file() and any(any(output.glob(pattern)) for pattern in BEGUN):
+    if marker.is_file() and _begun(output):
         old = json.loads(marker.read_text(encoding="utf-8"))
         differing += [f"the {key} changed since" for key in inputs if old.get(key) != inputs[key]]
     if differing:
@@ -69,6 +82,16 @@ def claim(output: Path, recipe: Any, inputs: dict[str, str]) -> bool:
         write_json(marker, inputs)
         recipes.save(recipe, output)
     return False
+
+
+def check_chain(recipe: ChainRecipe) -> None:
+    """RecipeError where the chain's `output` is another run's, or its `output`/model a checkpoint that no chain has put there."""
+    output = Path(recipe.output)
+    model = output / "model"
+    if "steps" not in (_saved(output) or {}) and (_begun(output) or os.path.lexists(model)):
+        raise RecipeError(f"{output} holds a run or a model that is no chain's: choose another `output`")
+    if model.resolve() == Path(recipe.model).resolve():
+        raise RecipeError(f"`model` is {model}, which the chain replaces by its result: choose another `output`")
 
 
 @contextmanager
@@ -86,12 +109,25 @@ def writing(output: Path) -> Iterator[None]:
 
 
 def share_model(source: Path, target: Path) -> None:
-    """Make `target` a folder with the checkpoint in `source`; its files are the same ones on the disk, where that knows hard links."""
+    """Make `target` a folder with the checkpoint in `source`; its files are the same ones on the disk, where that knows hard links.
+
+    A folder with that checkpoint stays as it is.
+    """
+    there = not target.is_symlink() and (target / "config.json").is_file()
+    if there and checkpoint_digest(str(target)) == checkpoint_digest(str(source)):
+        return
     partial = target.with_name(target.name + ".partial")
-    for folder in (partial, target):
-        shutil.rmtree(folder, ignore_errors=True)
+    _remove(partial)
     shutil.copytree(source, partial, copy_function=_link)
+    _remove(target)
     partial.rename(target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def _link(source: str, target: str) -> None:

@@ -21,7 +21,7 @@ from tpo_plugin.options import CurriculumOptions, TrainRecipe
 from tpo_plugin.records import write_json
 from tpo_plugin.training.claims import claim, held, share_model, writing
 from tpo_plugin.training.reference import everywhere
-from tpo_plugin.training.trainer import absent
+from tpo_plugin.training.trainer import absent, needs_reference
 
 if TYPE_CHECKING:
     from tpo_plugin.training.data import TrainingPairs
@@ -108,13 +108,12 @@ def _save_history(output: Path, folders: Sequence[Path]) -> None:
         for entry in _read(folder / "history.json"):
             entries.append({"stage": folder.name, **entry, "step": steps + entry["step"]})
         steps += _read(folder / "done.json")["steps"]
-    write_json(output / "history.json", entries)
+    with writing(output):
+        write_json(output / "history.json", entries)
 
 
 def _finish(output: Path, folders: Sequence[Path], about: dict[str, Any]) -> None:
     """The last stage's model as the whole's; the marker with what the stages took comes last."""
-    with writing(output):
-        share_model(folders[-1] / "model", output / "model")
     done = [_read(folder / "done.json") for folder in folders]
     totals = {name: sum(one[name] for one in done) for name in ("steps", "pairs")}
     seconds = round(sum(one["seconds"] for one in done), 1)
@@ -123,7 +122,9 @@ def _finish(output: Path, folders: Sequence[Path], about: dict[str, Any]) -> Non
         for folder, one in zip(folders, done)
     ]
     found = {**totals, **about, "seconds": seconds, "stages": rows, "versions": done[-1]["versions"]}
-    write_json(output / "done.json", found)
+    with writing(output):
+        share_model(folders[-1] / "model", output / "model")
+        write_json(output / "done.json", found)
     logger.info("trained %d stages in %.0f s, saved %s", len(folders), seconds, output / "model")
 
 
@@ -145,6 +146,8 @@ def check_curriculum(recipe: TrainRecipe) -> None:
             raise RecipeError("`curriculum.reference` is about stages: take it out, or set `curriculum.order: staged`")
         if "train_sampling_strategy" in recipe.arguments and recipe.curriculum.order != "shuffled":
             raise RecipeError("`curriculum.order` is an order of its own: take `arguments.train_sampling_strategy` out")
+    elif recipe.curriculum.reference == "kept" and not needs_reference(recipe.objective):
+        raise RecipeError("`curriculum.reference` has no effect with `objective.dpo_alpha` 0: take it out")
     elif recipe.reference_model is not None and recipe.curriculum.reference == "reset":
         raise RecipeError(
             "`reference_model` is one reference for all stages: set `curriculum.reference: kept`, or take `reference_model` out"

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tpo_plugin.dataset.pairs import Row, load_pairs, missing_videos
-from tpo_plugin.dataset.selection import at_levels, select
+from tpo_plugin.dataset.selection import at_levels, difficulty_of, select
 from tpo_plugin.errors import TPOError, VideoError
 from tpo_plugin.generators.base import Prompt, with_times
 from tpo_plugin.integrations.huggingface import prompt_text
@@ -37,18 +37,12 @@ class TrainingPairs:
     @classmethod
     def of_recipe(cls, recipe: TrainRecipe) -> TrainingPairs:
         """The recipe's pairs, of the levels, as many and in the ratio that it asks for; TPOError for one that lacks a response it needs."""
-        found, root = load_pairs(recipe.data, recipe.video_root)
-        levels = recipe.curriculum.levels if recipe.curriculum else recipe.difficulty
-        if levels is not None:
-            found = at_levels(found, levels)
-        rows = select(found, attrgetter("id"), kind_of, recipe.max_pairs, recipe.ratio, recipe.seed)
-        if needs_reference(recipe.objective):
-            check_rejected(rows)
-        return cls(rows, root, recipe.frames)
+        return cls(*rows_of(recipe), recipe.frames)
 
     def at_level(self, level: float) -> TrainingPairs:
-        """The pairs of this difficulty; TPOError if there are none."""
-        return TrainingPairs(at_levels(self.rows, [level]), self.root, self.frames, self.videos)
+        """The pairs of this difficulty."""
+        rows = [row for row in self.rows if difficulty_of(row) == level]
+        return TrainingPairs(rows, self.root, self.frames, self.videos)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -158,6 +152,26 @@ class PairCollator:
         if self.max_length:
             check_length(row, pair.length, max(map(len, responses)), self.max_length)
         return pair
+
+
+def rows_of(recipe: TrainRecipe) -> tuple[list[Row], Path]:
+    """The rows that the recipe trains on, and the root of their videos, which are not looked at. TPOError as `TrainingPairs.of_recipe`, and for
+    a stage without rows."""
+    found, root = load_pairs(recipe.data, recipe.video_root)
+    levels = recipe.curriculum.levels if recipe.curriculum else recipe.difficulty
+    if levels is not None:
+        found = at_levels(found, levels)
+    rows = select(found, attrgetter("id"), kind_of, recipe.max_pairs, recipe.ratio, recipe.seed)
+    if recipe.curriculum and recipe.curriculum.order == "staged":
+        there = set(map(difficulty_of, rows))
+        empty = [f"{level:g}" for level in recipe.curriculum.levels if level not in there]
+        if empty:
+            raise TPOError(
+                f"`max_pairs` or `ratio` leaves no pair of difficulty {' or '.join(empty)} for its stage: raise it, or take it out"
+            )
+    if needs_reference(recipe.objective):
+        check_rejected(rows)
+    return rows, root
 
 
 def kind_of(row: Row) -> str:

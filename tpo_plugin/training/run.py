@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from tpo_plugin.checks import at_least, check_frames, checkpoint_named
 from tpo_plugin.dataset.selection import check_ratio, difficulty_of
-from tpo_plugin.errors import RecipeError
+from tpo_plugin.errors import RecipeError, TPOError
 from tpo_plugin.folders import checkpoint_digest, last_checkpoint
 from tpo_plugin.integrations.huggingface import load_model, load_processor
 from tpo_plugin.options import TrainRecipe
@@ -48,7 +48,9 @@ def train(recipe: TrainRecipe) -> Path:
         if not staged(recipe):
             return _train(recipe, pairs)
         _ = arguments.device  # joins the other processes, if there are any
-        return train_stages(recipe, pairs, _inputs(recipe, pairs), _train, fill_reference)
+        return train_stages(
+            recipe, pairs, _inputs(recipe, pairs), _train, lambda whole, rows: fill_reference(whole, rows, arguments)
+        )
 
 
 def _train(recipe: TrainRecipe, pairs: TrainingPairs) -> Path:
@@ -96,22 +98,27 @@ def reference(recipe: TrainRecipe) -> Path:
             raise RecipeError("each stage's reference is the model of the one before, so `tpo train` computes it")
         recipe = keeping(recipe, recipe)
     with held(Path(recipe.output)):
-        pairs = TrainingPairs.of_recipe(recipe)
+        pairs, arguments = TrainingPairs.of_recipe(recipe), training_arguments(recipe)
         if recipe.reference_model is None:
-            build_trainer(recipe, training_arguments(recipe), pairs)
+            build_trainer(recipe, arguments, pairs)
         else:
-            fill_reference(recipe, pairs)
+            fill_reference(recipe, pairs, arguments)
     return Path(recipe.reference or recipe.output) / FILE
 
 
-def fill_reference(recipe: TrainRecipe, pairs: TrainingPairs) -> None:
-    """Complete the table of a recipe's `reference_model`, with that model alone in memory; nothing where no table is used."""
+def fill_reference(recipe: TrainRecipe, pairs: TrainingPairs, arguments: Any) -> None:
+    """Complete the table of a recipe's `reference_model`, with that model alone in memory; nothing where no table is used.
+
+    `arguments` are the run's own: under DeepSpeed, transformers divides models over the processes as the last made ones say, while they live.
+    TPOError for a reference that reads texts otherwise than the model.
+    """
     if recipe.path == "plain" or not needs_reference(recipe.objective):
         return
     assert recipe.reference_model is not None
-    arguments = training_arguments(recipe)
     _ = arguments.device  # joins the other processes, which ask for the table together
-    if StoredReference.of_recipe(recipe, arguments, pairs, load_processor(recipe.reference_model)).is_complete():
+    processor = load_processor(recipe.reference_model)
+    check_words(recipe, load_processor(recipe.model), processor)
+    if StoredReference.of_recipe(recipe, arguments, pairs, processor).is_complete():
         return
     build_trainer(replace(recipe, model=recipe.reference_model, reference_model=None, lora=None), arguments, pairs)
     release()
@@ -135,11 +142,24 @@ def check_recipe(recipe: TrainRecipe) -> None:
             "`objective` needs beta > 0 and non-negative dpo_alpha and gamma, at least one of them above 0; "
             f"it has beta {goal.beta}, dpo_alpha {goal.dpo_alpha}, gamma {goal.gamma}"
         )
-    if recipe.dtype in ("bfloat16", "float16") and recipe.lora is None:
+    if recipe.reference_model is not None and not needs_reference(goal):
+        raise RecipeError("`reference_model` has no effect with `objective.dpo_alpha` 0: take it out")
+    in_full = recipe.lora is None or set(recipe.trainable) - {"language_model"}
+    if recipe.dtype in ("bfloat16", "float16") and in_full:
         logger.warning(
             "weights are held in %s: updates below about 0.4 %% of a weight are lost in rounding; leave `dtype` out and set "
             "`arguments.bf16: true` to compute in bfloat16 with float32 weights",
             recipe.dtype,
+        )
+
+
+def check_words(recipe: TrainRecipe, processor: Any, reference: Any) -> None:
+    """TPOError where the processors of the model and of its `reference_model` have other vocabularies."""
+    words = [len(one.tokenizer) for one in (reference, processor)]
+    if reference.tokenizer.get_vocab() != processor.tokenizer.get_vocab():
+        raise TPOError(
+            f"`reference_model` {recipe.reference_model} has another vocabulary ({words[0]} words) than `model` ({words[1]}): name a "
+            "checkpoint of the same model"
         )
 
 
@@ -170,9 +190,11 @@ def build_trainer(recipe: TrainRecipe, arguments: Any, pairs: TrainingPairs) -> 
     stored, reference = None, None
     if needs_reference(recipe.objective) and fast:
         if recipe.reference_model is not None:
-            fill_reference(recipe, pairs)
+            fill_reference(recipe, pairs, arguments)
         stored = StoredReference.of_recipe(recipe, arguments, pairs, processor)
     elif needs_reference(recipe.objective):
+        if recipe.reference_model is not None:
+            check_words(recipe, processor, load_processor(recipe.reference_model))
         reference = _load(recipe.reference_model or recipe.model, recipe, arguments).requires_grad_(False)
     model = _load(recipe.model, recipe, arguments)
     set_trainable(model, recipe.trainable)

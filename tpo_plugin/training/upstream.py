@@ -31,6 +31,8 @@ from tpo_plugin.integrations.llava_family.claim import FILE as RUN
 from tpo_plugin.integrations.llava_family.repairs import check_transformers
 from tpo_plugin.options import UpstreamRecipe
 from tpo_plugin.records import write_json, write_text
+from tpo_plugin.training.claims import writing
+from tpo_plugin.training.upstream_data import data_digest
 
 logger = logging.getLogger(__name__)
 
@@ -82,17 +84,20 @@ def run_step(recipe: UpstreamRecipe, start: str, folder: Path) -> Path:
     The script's output lies there under the last part of `flags.output_dir`, since upstream's loaders choose a class by that name. If it
     holds adapters, they are merged into a checkpoint beside it, with `-merged` after the name. `step.json` says what the step is made of
     and, when it has ended well, its seconds, optimiser steps, pairs and versions: such a step is reused. An unfinished one goes on from the
-    script's own last checkpoint. TPOError for a script that fails, and for a folder with a step of another recipe or start.
+    script's own last checkpoint. TPOError for a script that fails, for a folder with a step of another recipe, start or data, and where the
+    result of a finished one is gone.
     """
     output, found = _output(recipe.flags, folder), step_result(recipe.flags, folder)
+    adapters = leaves_adapters(recipe.flags)
     flags = {**recipe.flags, "model_name_or_path": start, "output_dir": str(output)}
     whole = dataclasses.replace(recipe, flags=flags)
     commit = check_upstream(whole).commit
-    made_of = {"start": checkpoint_digest(start), "recipe": _comparable(recipe)}
+    made_of = {"start": checkpoint_digest(start), **_inputs(recipe)}
     record = _record(folder, made_of)
     if "seconds" not in record:
-        write_json(folder / STEP, made_of)
-        write_text(folder / GIVEN, yaml.safe_dump(recipes.to_plain(whole), sort_keys=False, allow_unicode=True))
+        with writing(folder):
+            write_json(folder / STEP, made_of)
+            write_text(folder / GIVEN, yaml.safe_dump(recipes.to_plain(whole), sort_keys=False, allow_unicode=True))
         begun = time.monotonic()
         _tpo(["train", str(folder / GIVEN)])
         state = json.loads((output / "trainer_state.json").read_text(encoding="utf-8"))
@@ -102,12 +107,44 @@ def run_step(recipe: UpstreamRecipe, start: str, folder: Path) -> Path:
             "pairs": json.loads((output / RUN).read_text(encoding="utf-8"))["pairs"],
             "versions": {**{name: version(name) for name in PACKAGES}, "upstream": commit},
         }
-        write_json(folder / STEP, made_of | took)
-    else:
+        with writing(folder):
+            write_json(folder / STEP, made_of | took)
+    elif found.is_dir() or (adapters and output.is_dir()):
         logger.info("%s is finished: reusing it", folder)
-    if not found.is_dir():
+    else:
+        raise TPOError(
+            f"{folder} is finished, but its result {found} is gone: remove {folder}, and the step runs again"
+        )
+    if adapters and not found.is_dir():
         _merge(recipe.upstream, output, found)
     return found
+
+
+def changed(recipe: UpstreamRecipe, start: str, folder: Path) -> list[str]:
+    """What the folder's step is made of otherwise, as far as it is known before the steps before it have run: its start may not be there yet."""
+    record = _begun(folder)
+    if not record:
+        return []
+    made_of = _inputs(recipe)
+    if Path(start).is_dir():
+        made_of["start"] = checkpoint_digest(start)
+    found = _changes(record, made_of)
+    given = yaml.safe_load((folder / GIVEN).read_text(encoding="utf-8"))
+    before = Path(given["flags"]["model_name_or_path"])
+    if not Path(start).exists() and before.parts[-2:] != Path(start).parts[-2:]:  # a moved `output` is still the same
+        found.append(f"start: {before} -> {start}")
+    return found
+
+
+def _inputs(recipe: UpstreamRecipe) -> dict[str, Any]:
+    """What a step is made of beside its start."""
+    made_of = {
+        "recipe": _comparable(recipe),
+        "output": _output(recipe.flags, Path()).name,
+        "data": data_digest(recipe.flags),
+    }
+    reference = recipe.flags.get("tpo_reference_model")
+    return made_of if reference is None else {**made_of, "reference model": checkpoint_digest(str(reference))}
 
 
 def _comparable(recipe: UpstreamRecipe) -> dict[str, Any]:
@@ -119,17 +156,27 @@ def _comparable(recipe: UpstreamRecipe) -> dict[str, Any]:
 
 def _record(folder: Path, made_of: dict[str, Any]) -> dict[str, Any]:
     """What the folder says of its step, {} if it holds none; TPOError if that is made of something else."""
-    file = folder / STEP
-    if not file.is_file():
-        return {}
-    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    changed = differences({name: record.get(name) for name in made_of}, made_of)
-    if changed:
+    record = _begun(folder)
+    differing = _changes(record, made_of)
+    if differing:
         raise TPOError(
-            f"{folder} holds a step of another recipe or another start ({'; '.join(changed)}): remove that folder and those of the "
+            f"{folder} holds a step of another recipe or another start ({'; '.join(differing)}): remove that folder and those of the "
             "steps after it, or choose another `output`"
         )
     return record
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    """The folder's step.json; {} where there is none, or nothing of the step has been saved."""
+    file = folder / STEP
+    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return record if "seconds" in record or any(folder.glob("*/checkpoint-*")) else {}
+
+
+def _changes(record: dict[str, Any], made_of: dict[str, Any]) -> list[str]:
+    """The differences in what both say: earlier releases noted less."""
+    known = record.keys() & made_of.keys()
+    return differences({name: record[name] for name in known}, {name: made_of[name] for name in known})
 
 
 def leaves_adapters(flags: Mapping[str, Any]) -> bool:

@@ -58,8 +58,9 @@ class Temple(Method):
         replies = await tools.captioner.generate(
             [await _caption_prompt(tools, work, shots, place, times) for place, (_, times) in enumerate(calls)]
         )
-        texts = [" ".join(reply.text.split()) for reply in replies]
-        failed = tuple(f"caption_{reply.problem}" for reply, text in zip(replies, texts) if not text)
+        problems = [responding.problem(reply) for reply in replies]  # a text without its end is none
+        texts = ["" if problem else " ".join(reply.text.split()) for reply, problem in zip(replies, problems)]
+        failed = tuple(f"caption_{problem}" for problem in problems if problem)
         captions = {name: text for (name, _), text in zip(calls, texts)}
         return Outcome(captions, len(texts) - len(failed), failed)
 
@@ -174,10 +175,11 @@ class Temple(Method):
         return {KIND: 1.0}
 
     def statistics(self, funnel: Funnel) -> dict[str, Any]:
-        """How many videos each of the paper's two steps left over, of those that could be read so far."""
+        """How many videos each of the paper's two steps left over, of those that could be read to their end."""
         count = funnel.counts["segment"]
-        by_groups = sum(count.dropped[reason] for reason in GROUP_REASONS)
-        return {"shots": {"videos": count.entered, "after_shots": count.left + by_groups, "after_groups": count.left}}
+        by_shots, by_groups = (sum(count.dropped[name] for name in rules) for rules in (SHOT_REASONS, GROUP_REASONS))
+        after_shots = count.left + by_groups
+        return {"shots": {"videos": after_shots + by_shots, "after_shots": after_shots, "after_groups": count.left}}
 
 
 async def _caption_prompt(tools: Tools, work: Work, shots: ShotList, place: int, times: Sequence[float]) -> Prompt:

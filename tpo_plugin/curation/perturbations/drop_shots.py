@@ -1,8 +1,6 @@
 """Drop on a list of shots: which places are left out. `drop` beside it does the same to a video's time.
 
-All three forms keep ceil(N / r) of N places (the paper's number; the released code keeps max(1, floor(N / r))). The
-order in which places go does not depend on r: from the same seed a larger r drops all that a smaller one drops, and
-more.
+All three forms keep ceil(N / r) of N places (the paper's number; the released code keeps max(1, floor(N / r))).
 """
 
 from __future__ import annotations

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpo_plugin.dataset.conversations import turns
+from tpo_plugin.dataset.conversations import answered, is_conversation, warn_of_left_out
 from tpo_plugin.dataset.pairs import Row, load_pairs, to_llava
 from tpo_plugin.dataset.selection import at_levels, check_ratio, difficulty_of, select
 from tpo_plugin.errors import TPOError
 
 TEXTS = ("prompt", "chosen", "rejected")
 # A table with one column for each of these writes None where a row has none.
-OPTIONAL = ("image", "video", "answer", "id", "tpo")
+OPTIONAL = ("image", "video", "answer", "id", "tpo", "conversations")
 FOLDERS = {"image": "image_folder", "video": "video_folder"}  # the script's options
 
 
@@ -28,18 +28,19 @@ def load_curated(folder: str, data_args: Any) -> list[dict[str, Any]]:
 def check_rows(rows: Sequence[Any], data_args: Any, with_rejected: bool = True) -> list[dict[str, Any]]:
     """The rows with an `id` (its place, where it has none) and an `answer` (the chosen text: upstream's length sampler needs it).
 
-    `with_rejected` false: `rejected` may be missing or empty, and `conversations` (LLaVA-Video-178K's) become a row for each question and its
-    answer. Raises TPOError naming the row and the key that is missing or wrong, or if no folder is given for relative paths, which a
+    `with_rejected` false: `rejected` may be missing or empty, and `conversations` (LLaVA-Video-178K's) of rows without a chosen text become a
+    row for each question about the video and its answer; those without any are left out, and counted in a warning. Raises TPOError naming the row and the key that is missing or wrong, or if no folder is given for relative paths, which a
     `video_folder` or `image_folder` of "" stands for if all paths are absolute.
     """
     if not rows:
         raise TPOError(f"{data_args.data_path} holds no preference pairs")
-    checked = [
-        _checked(part, where, with_rejected)
-        for index, row in enumerate(rows)
-        for where in [f"row {index} (the first is 0) of {data_args.data_path}"]
-        for part in _parts(row, where, with_rejected)
-    ]
+    places = [f"row {index} (the first is 0) of {data_args.data_path}" for index in range(len(rows))]
+    parts = [_parts(row, where, with_rejected) for row, where in zip(rows, places)]
+    if os.environ.get("RANK", "0") == "0":
+        warn_of_left_out(str(data_args.data_path), sum(not part for part in parts), len(parts))
+    checked = [_checked(row, where, with_rejected) for part, where in zip(parts, places) for row in part]
+    if not checked:
+        raise TPOError(f"{data_args.data_path} holds no row to fine-tune on: no question about a video has an answer")
     for key, folder in FOLDERS.items():
         if getattr(data_args, folder) is None:
             relative = next((name for row in checked for name in names(row, key) if not os.path.isabs(name)), None)
@@ -137,16 +138,13 @@ def parse_ratio(text: str | None) -> dict[str, float] | None:
 
 
 def _parts(row: Any, where: str, with_rejected: bool) -> list[Any]:
-    """A row of conversations as the rows of its turns; another one as it is."""
-    if not isinstance(row, dict) or "conversations" not in row:
+    """A row of conversations as the rows of its answered questions; another one as it is."""
+    if not isinstance(row, dict) or not is_conversation(row):
         return [row]
     if with_rejected:
         raise TPOError(
             f"{where}: `conversations` have no rejected answers: give --dpo_alpha 0 to fine-tune on them, or name preference pairs"
         )
-    found = turns(row["conversations"], where)
-    if not found:
-        raise TPOError(f"{where}: `conversations` has no question of `human` with an answer of `gpt`")
     rest = {key: value for key, value in row.items() if key != "conversations"}
     name = row.get("id")
     return [
@@ -156,7 +154,7 @@ def _parts(row: Any, where: str, with_rejected: bool) -> list[Any]:
             "prompt": question,
             "chosen": answer,
         }
-        for number, (question, answer) in enumerate(found, 1)
+        for number, (question, answer) in enumerate(answered(row, where), 1)
     ]
 
 
