@@ -15,7 +15,7 @@ import yaml
 from tpo_plugin import recipe as recipes
 from tpo_plugin.cli import main
 from tpo_plugin.errors import TPOError
-from tpo_plugin.evaluation.check import check_model, check_packages, check_task, check_wrapper
+from tpo_plugin.evaluation.check import check, check_model, check_packages, check_task, check_wrapper
 from tpo_plugin.evaluation.layouts import LAYOUTS
 from tpo_plugin.evaluation.run import evaluate
 from tpo_plugin.options import EvaluateRecipe
@@ -50,6 +50,15 @@ def problem(part: Callable[..., str], *given: Any) -> str:
     with pytest.raises(TPOError) as error:
         part(*given)
     return str(error.value)
+
+
+def test_a_missing_folder_leaves_the_other_parts_checked(given: EvaluateRecipe, tmp_path: Path) -> None:
+    lines, fine = check(replace(given, data=str(tmp_path / "nowhere"), tasks=("videomme",)))
+    assert not fine
+    assert [line.partition(":")[0].split()[:2] for line in lines] == [
+        *(["ok", "packages"], ["todo", "wrapper"], ["ok", "model"], ["todo", "task"]),
+    ]
+    assert "set `data`" in lines[1]
 
 
 def test_missing_data_is_said_with_its_cure(

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tpo_plugin.cli import main
+from tpo_plugin.dataset.pairs import load_pairs
 from tpo_plugin.evaluation.needle.grid import cells, check_grid
 from tpo_plugin.evaluation.needle.haystack import read_scenery
 from tpo_plugin.evaluation.needle.needles import read_needles
-from tpo_plugin.options import NeedleGrid, NeedleRecipe
+from tpo_plugin.options import CurateRecipe, NeedleGrid, NeedleRecipe, TrainRecipe
 from tpo_plugin.recipe import load, parse, shipped
 from tpo_plugin.records import write_json
 from tpo_plugin.tiny.needles import FRAMES, write_needles
@@ -69,3 +70,6 @@ def test_the_recipes_files_are_written_with_the_world(tmp_path: Path, monkeypatc
     needles = read_needles(recipe.needles)
     assert len(read_scenery(recipe, needles).haystack) == max(FRAMES)
     assert json.loads((world / "needle" / "needle.json").read_text())["frames"] == list(FRAMES)
+    assert Path(load(CurateRecipe, shipped("tiny/temple_curate")).shots.encoder, "config.json").is_file()
+    assert load_pairs(load(TrainRecipe, shipped("tiny/temple_sft")).data)[0]
+    assert (world / "benchmarks/HanSolo9682/Vinoground").is_dir()

@@ -85,6 +85,13 @@ def test_training_raises_the_margin(make_recipe, tmp_path):
     assert history[-1]["loss"] < history[0]["loss"] / 2
 
 
+@pytest.mark.parametrize("warm_up", [0.1, 0])
+def test_a_run_of_warm_up_alone_says_that_nothing_was_learned(make_recipe, tmp_path, caplog, warm_up):
+    short = {"max_steps": 1, "warmup_steps": warm_up, "save_strategy": "no"}
+    train(make_recipe(arguments=short))
+    assert ("the learning rate was 0" in caplog.text) == bool(warm_up)
+
+
 def test_a_continued_run_is_the_unbroken_run(make_recipe, tmp_path):
     recipe, output = make_recipe(arguments=EVERY_TWO), tmp_path / "out"
     train(recipe)

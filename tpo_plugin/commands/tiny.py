@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
     serve = parts.add_parser("serve", help="the tiny world's OpenAI-compatible server")
     serve.add_argument("--port", type=int, default=8765)
     serve.set_defaults(run=_serve)
-    world = parts.add_parser("world", help="write the tiny world's videos, benchmarks and needles")
+    world = parts.add_parser("world", help="all that the tiny recipes need: videos, benchmarks, needles, instructions")
     world.add_argument("output", type=Path)
     world.add_argument("--seed", type=int, default=0)
     world.set_defaults(run=_world, extras="hf,lmms")
@@ -57,8 +57,11 @@ def _serve(args: argparse.Namespace) -> None:
 
 
 def _world(args: argparse.Namespace) -> None:
+    use_torch()
     from tpo_plugin.tiny.needles import write_needles
     from tpo_plugin.tiny.setting import write_world
+    from tpo_plugin.tiny.temple import complete_world
 
     write_world(args.output, args.seed)
     write_needles(args.output / "needle", args.seed)
+    complete_world(args.output, args.seed)

@@ -67,6 +67,8 @@ def check_wrapper(recipe: EvaluateRecipe) -> str:
         if unknown := set(recipe.wrapper_args) - set(known):
             raise EvaluationError(f"`wrapper_args`: {recipe.wrapper} takes no {', '.join(sorted(unknown))}")
     checkout = upstream_of(recipe)
+    if recipe.data and not Path(recipe.data).is_dir():  # where lmms-eval is to work
+        raise EvaluationError(f"no folder {recipe.data}: set `data` to the one that holds lmms-eval's local files")
     handle, log = tempfile.mkstemp(prefix="tpo-evaluate-check-", suffix=".log")
     os.close(handle)
     with Harness(recipe, Path(log)) as harness:

@@ -38,7 +38,7 @@ IMPORTED = "LLaVADPOTrainer"
 LOOKED_UP = (*DEFINED, IMPORTED)  # by `train`, in the script's globals
 FILES = ("__init__.py", "train/train_dpo.py", "train/llava_trainer.py", "model/builder.py")
 MARK = b"# tpo-plugin"  # ends every line that `tpo patch` inserts
-EXPECTED = "Expected: the root folder of LLaVA-NeXT (with llava/train/train_dpo.py) or LongVA (with longva/longva/train/train_dpo.py)"
+EXPECTED = "Expected: the root folder of LLaVA-NeXT (with llava/train/train_dpo.py) or LongVA (with longva/longva/train/train_dpo.py); README says where to clone them from"
 
 log = logging.getLogger(__name__)
 

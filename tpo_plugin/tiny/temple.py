@@ -16,6 +16,7 @@ from tpo_plugin.tiny.vinoground import PER_FILM, write_vinoground
 
 SHOTS = 12  # a film
 SECONDS = 4.0  # a shot
+INSTRUCTED = 200  # films to fine-tune on
 
 
 @contextmanager
@@ -29,18 +30,23 @@ def prepare(
     """
     world = folder / "world"
     write_world(world, seed, WorldSizes(videos, SHOTS, SECONDS, BenchmarkSizes(**benchmarks)))
-    write_vinoground(world / "benchmarks", seed, per_film)
-    write_instructions(folder / "instructions", seed, instructed)
-    _write_encoder(folder / "encoder")
+    complete_world(world, seed, instructed, per_film)
     with TinyServer() as server:
         yield {
             "videos": str(world / "videos"),
             "benchmarks": str(world / "benchmarks"),
-            "instructions": str(folder / "instructions" / FILE),
-            "encoder": str(folder / "encoder"),
+            "instructions": str(world / "instructions" / FILE),
+            "encoder": str(world / "encoder"),
             "server": server.base_url,
             "shipped": base_checkpoint("qwen2_vl"),
         }
+
+
+def complete_world(world: Path, seed: int, instructed: int = INSTRUCTED, per_film: int = PER_FILM) -> None:
+    """What TEMPLE's recipes need beside a world's videos and benchmarks: Vinoground among the latter, `instructions/` and `encoder/`."""
+    write_vinoground(world / "benchmarks", seed, per_film)
+    write_instructions(world / "instructions", seed, instructed)
+    _write_encoder(world / "encoder")
 
 
 def _write_encoder(folder: Path) -> None:

@@ -65,7 +65,8 @@ def training_arguments(recipe: TrainRecipe) -> DPOConfig:
             }
         )
     except (TypeError, ValueError, ImportError) as error:
-        raise RecipeError(f"`arguments`: {error}") from None
+        cure = "; without such a GPU set arguments.bf16=false" if "bf16" in str(error) else ""
+        raise RecipeError(f"`arguments`: {error}{cure}") from None
 
 
 def _checked(key: str, value: Any) -> Any:

@@ -237,4 +237,11 @@ def finish(trainer: HFTemporalDPOTrainer, output: Path, about: dict[str, Any]) -
     save_history(output, trainer.state)
     versions = {name: version(name) for name in ("tpo-plugin", "torch", "transformers", "trl", "peft")}
     write_json(output / "done.json", {"steps": steps, **about, "versions": versions})
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
+    if rates and not any(rates):
+        logger.warning(
+            "nothing was learned: the learning rate was 0 in every logged step (%d steps, of which the warm-up takes the first); train on "
+            "more pairs, in smaller batches, or with arguments.warmup_steps=0",
+            steps,
+        )
     logger.info("trained %d steps in %.0f s, saved %s", steps, about["seconds"], output / "model")
