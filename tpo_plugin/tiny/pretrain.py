@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,23 @@ def clip_loss(model: Any, batch: dict[str, Any], family: Family, video_token: in
 
 def pretrain(output: Path, options: PretrainOptions = PretrainOptions()) -> None:
     """Train from scratch on one thread (about half an hour) and save model and processor to `output`, after each round anew."""
-    torch.manual_seed(options.seed)
+    with one_thread():
+        _pretrain(output, options)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one CPU thread inside the block: the numbers depend on how many there are."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _pretrain(output: Path, options: PretrainOptions) -> None:
+    torch.manual_seed(options.seed)
     family = FAMILIES[options.family]
     processor = family.build_processor()
     model = family.build_model(processor).train()
