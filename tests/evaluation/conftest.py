@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tpo_plugin.options import EvaluateRecipe, FrameOptions
 from tpo_plugin.tiny.benchmarks import BenchmarkSizes, write_benchmarks
 
 SIZES = BenchmarkSizes(short=3, medium=0, long=2, mlvu=3, per_video=3)
@@ -32,6 +33,23 @@ def papers_folder(tmp_path_factory: pytest.TempPathFactory, benchmark_files: Mod
     for name in ("short-000", "long-000"):
         benchmark_files.write_subtitles(folder, name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_recipe() -> Callable[..., EvaluateRecipe]:
+    """A function that gives the recipe of a checkpoint on a benchmark folder, with changes."""
+
+    def make(data: Path, checkpoint: Path | str, output: Path, **changes: Any) -> EvaluateRecipe:
+        values: dict[str, Any] = {
+            "models": {"base": str(checkpoint)},
+            "output": str(output),
+            "data": str(data),
+            "frames": FrameOptions(fps=0.5, max=96),
+            "batch_size": 4,
+        }
+        return EvaluateRecipe(**{**values, **changes})
+
+    return make
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -10,7 +11,7 @@ from dataclasses import replace
 import pytest
 from peft import LoraConfig, get_peft_model
 
-from tpo_plugin.errors import EvaluationError, RecipeError, TPOError
+from tpo_plugin.errors import EvaluationError
 from tpo_plugin.evaluation.cells import Cell, hub_revision
 from tpo_plugin.evaluation.data import read_benchmark
 from tpo_plugin.evaluation.harness import extractor
@@ -18,24 +19,13 @@ from tpo_plugin.evaluation.results import read_task
 from tpo_plugin.evaluation.run import _cells, _numbers, _say_what_is_redone, evaluate
 from tpo_plugin.folders import adapter_base
 from tpo_plugin.integrations.huggingface import load_model, load_processor
-from tpo_plugin.options import EvaluateRecipe, FrameOptions
+from tpo_plugin.options import FrameOptions
 from tpo_plugin.records import read_jsonl, write_json, write_jsonl
 from tpo_plugin.tiny.questions import LETTERS, with_options
 
 
-def recipe(benchmark_folder, checkpoint, output, **changes) -> EvaluateRecipe:
-    values = {
-        "models": {"base": str(checkpoint)},
-        "output": str(output),
-        "data": str(benchmark_folder),
-        "frames": FrameOptions(fps=0.5, max=96),
-        "batch_size": 4,
-    }
-    return EvaluateRecipe(**{**values, **changes})
-
-
 @pytest.fixture(scope="module")
-def settled(benchmark_folder, checkpoint, tmp_path_factory):
+def settled(make_recipe, benchmark_folder, checkpoint, tmp_path_factory):
     """The recipe of the run: a checkpoint, and an adapter that names its base by a relative path, with 4 and 8 frames."""
     folder = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
@@ -47,7 +37,7 @@ def settled(benchmark_folder, checkpoint, tmp_path_factory):
         assert adapter_base("adapter") == "base"
         models = {"base": str(checkpoint), "lora": "adapter"}
         output = tmp_path_factory.mktemp("evaluation")
-        yield recipe(benchmark_folder, checkpoint, output, models=models, sweep=[4, 8], workers=2)
+        yield make_recipe(benchmark_folder, checkpoint, output, models=models, sweep=[4, 8], workers=2)
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +119,14 @@ def test_prompts_are_lmms_evals_own(finished, benchmark_folder):
             assert prompt == with_options(lines[0], bare, style)
 
 
-def test_a_finished_cell_is_not_run_again(finished, settled):
+def test_a_finished_cell_is_not_run_again(finished, settled, caplog):
+    caplog.set_level(logging.INFO)
     before = (finished / "results.json").read_bytes()
     log = (finished / "base" / "8" / "videomme" / "lmms_eval.log").stat().st_mtime_ns
     assert evaluate(settled) == finished
     assert (finished / "results.json").read_bytes() == before
+    score = json.loads(before)["cells"][0]["score"]
+    assert f"base, 4 frames, videomme: videomme_perception_score {score:.1f} % (5 questions)" in caplog.text
     assert evaluate(replace(settled, sweep=[8], tasks=("videomme",))) == finished
     cells = json.loads((finished / "results.json").read_text())["cells"]
     assert [(cell["model"], cell["frames"]) for cell in cells] == [("base", 8), ("lora", 8)]
@@ -153,7 +146,7 @@ def test_other_code_that_reads_the_answers_is_another_cell(finished, tmp_path):
     assert cell.finished() is None
 
 
-def test_a_broken_video_is_an_error_not_a_score(benchmark_folder, checkpoint, tmp_path, caplog):
+def test_a_broken_video_is_an_error_not_a_score(make_recipe, benchmark_folder, checkpoint, tmp_path, caplog):
     """One cell fails, the other is kept, and its answers stay."""
     data, output = tmp_path / "data", tmp_path / "out"
     shutil.copytree(benchmark_folder, data)
@@ -162,7 +155,7 @@ def test_a_broken_video_is_an_error_not_a_score(benchmark_folder, checkpoint, tm
     output.mkdir()
     (output / "results.json").write_text("{}")
     with pytest.raises(EvaluationError, match="1 of 2 cells failed; the others are kept") as error:
-        evaluate(recipe(data, checkpoint, output, frames=FrameOptions(fps=0.5, max=4)))
+        evaluate(make_recipe(data, checkpoint, output, frames=FrameOptions(fps=0.5, max=4)))
     assert "base, 4 frames, videomme: " in str(error.value)
     assert "long-000.mp4: not a video that FFmpeg can read" in str(error.value)
     assert str(output / "base" / "4" / "videomme" / "lmms_eval.log") in str(error.value)
@@ -221,11 +214,6 @@ def test_an_empty_metric_is_an_error(written, value):
         read_task(written / "mlvu_dev", "mlvu_dev")
 
 
-def test_fewer_questions_than_expected_are_an_error(benchmark_folder, checkpoint, tmp_path):
-    with pytest.raises(EvaluationError, match="holds 5 questions, 6 expected"):
-        evaluate(recipe(benchmark_folder, checkpoint, tmp_path, expect={"videomme": 6}))
-
-
 def test_a_wrong_folder_loses_no_result(finished, settled, tmp_path):
     kept = {name: (finished / name).read_bytes() for name in ("results.json", "recipe.yaml")}
     with pytest.raises(EvaluationError, match="no parquet file in"):
@@ -263,8 +251,8 @@ def test_another_commit_of_a_hub_checkpoint_is_another_model(finished, tmp_path,
     assert cell.finished() is None
 
 
-def test_the_judge_is_part_of_what_it_judges(tmp_path, monkeypatch):
-    given = recipe(tmp_path, "some/model", tmp_path, tasks=("tempcompass_yes_no", "mlvu_dev"))
+def test_the_judge_is_part_of_what_it_judges(make_recipe, tmp_path, monkeypatch):
+    given = make_recipe(tmp_path, "some/model", tmp_path, tasks=("tempcompass_yes_no", "mlvu_dev"))
     judges, cells = [], []
     for url in ("one", "other"):
         monkeypatch.setenv("OPENAI_API_URL", url)
@@ -274,15 +262,6 @@ def test_the_judge_is_part_of_what_it_judges(tmp_path, monkeypatch):
     assert judges == ["one", "other"]
     assert cells[0][0] != cells[1][0]
     assert cells[0][1] == cells[1][1], "mlvu_dev has no judge"
-
-
-def test_missing_data_is_named(benchmark_folder, checkpoint, tmp_path):
-    with pytest.raises(EvaluationError, match="mlvu_dev: no parquet file in"):
-        read_benchmark(tmp_path, "mlvu_dev")
-    shutil.copytree(benchmark_folder, tmp_path / "data")
-    (tmp_path / "data" / "mlvu" / "mlvu-000.mp4").unlink()
-    with pytest.raises(EvaluationError, match=r"mlvu_dev: no video mlvu-000\.mp4"):
-        evaluate(recipe(tmp_path / "data", checkpoint, tmp_path / "out"))
 
 
 def test_a_group_is_told_to_be_written_as_its_tasks(written):
@@ -299,47 +278,3 @@ def test_an_adapter_whose_base_is_a_relative_path(finished):
     assert len(answers_of(finished, "mlvu_dev", label="lora")) == 3
     cells = json.loads((finished / "results.json").read_text())["cells"]
     assert {cell["wrapper"]["peft"] is None for cell in cells if cell["model"] == "lora"} == {False}
-
-
-@pytest.mark.parametrize(
-    ("changes", "error", "text"),
-    [
-        ({"models": {}}, RecipeError, "at least one entry in `models`"),
-        ({"models": {"a/b": "x"}}, RecipeError, "label 'a/b' becomes a folder"),
-        ({"batch_size": 0}, RecipeError, "`batch_size` must be 1 or more"),
-        ({"workers": 0}, RecipeError, "`workers` must be 1 or more"),
-        ({"sweep": [8, 0]}, RecipeError, "`sweep` must be 1 or more"),
-        ({"tasks": ("egoschema",)}, RecipeError, "use egoschema_subset"),
-        (
-            {"tasks": ("egoschema_subset",), "unreadable": "count"},
-            RecipeError,
-            "draws an option at random for an empty",
-        ),
-        (
-            {"tasks": ("longvideobench_val_v",), "unreadable": "count"},
-            RecipeError,
-            "cannot go with longvideobench_val_v",
-        ),
-        ({"expect": {"other": 1}}, RecipeError, "`expect` names other"),
-        ({"models": {"base": "runs/missing/model"}}, TPOError, "no checkpoint folder at runs/missing/model"),
-        ({"models": {"base": "a,b"}}, RecipeError, "no comma"),
-    ],
-)
-def test_what_cannot_start_is_refused(benchmark_folder, checkpoint, tmp_path, changes, error, text):
-    with pytest.raises(error, match=text):
-        evaluate(recipe(benchmark_folder, checkpoint, tmp_path, **changes))
-
-
-def test_an_unwritable_output_is_refused(benchmark_folder, checkpoint, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(TPOError, match="cannot write to"):
-        evaluate(recipe(benchmark_folder, checkpoint, tmp_path / "file"))
-
-
-def test_two_runs_do_not_share_an_output(benchmark_folder, checkpoint, tmp_path):
-    import fcntl
-
-    with (tmp_path / ".lock").open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(TPOError, match="another run is writing"):
-            evaluate(recipe(benchmark_folder, checkpoint, tmp_path))

@@ -69,6 +69,8 @@ def evaluate(recipe: EvaluateRecipe) -> Path:
         }
         results = {"cells": [cell.finished() for cell in cells], "models": models, **numbers}
         write_json(output / "results.json", results | _of_the_data(results))
+    for cell, result in zip(cells, results["cells"]):
+        logger.info("%s: %s %.1f %% (%d questions)", cell, result["metric"], result["score"], result["n"])
     return output
 
 

@@ -129,6 +129,9 @@ def test_only_what_is_new_is_asked(
     caplog.set_level(logging.INFO)
     needle(make_needle_recipe(output))
     assert "base has been asked already" in caplog.text
+    means = (100 * results(done)["models"]["base"][f"mean_{score}"] for score in ("teacher_forced", "generated"))
+    said = "base: teacher-forced {:.1f} %, generated {:.1f} % of the needles found"
+    assert said.format(*means) in caplog.text
     before = journal(output)
     needle(make_needle_recipe(output, frames=[8, 12, 16], depths=[0, 1]))
     assert len(journal(output)) == len(before) + 2 * 12, (

@@ -9,6 +9,7 @@ results.json                 per model the cells with both scores; everything th
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 from tpo_plugin.errors import EvaluationError
 from tpo_plugin.records import read_jsonl, write_json, write_jsonl, write_text
 from tpo_plugin.report.heatmap import heat_map
+
+logger = logging.getLogger(__name__)
 
 SCORES = ("teacher_forced", "generated")
 FILES = {"teacher_forced": "heatmap.svg", "generated": "heatmap_generated.svg"}
@@ -41,6 +44,9 @@ def write_results(
             title = f"{label}: needle in a haystack, {WORDS[score]}"
             write_text(folder / file, f"{heat_map(title, places(cells, score))}\n")
     write_json(output / "results.json", {"models": found, **facts})
+    for label, model in found.items():
+        said = ", ".join(f"{WORDS[score]} {100 * model[f'mean_{score}']:.1f} %" for score in SCORES)
+        logger.info("%s: %s of the needles found", label, said)
 
 
 def by_cell(answers: Answers) -> list[dict[str, Any]]:
