@@ -1,4 +1,4 @@
-"""Adapters on the language model with the vision tower trained in full, as in TEMPLE's SFT: on both paths, saved, continued, merged."""
+"""Adapters on the language model, the vision tower trained in full or by adapters too: on both paths, saved, continued, merged."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tpo_plugin.training.policies.parts import find_parts, part_of
 from tpo_plugin.training.run import build_trainer, train
 
 PARTS = ("projector", "language_model", "vision_tower")
+ADAPTED = LoraOptions(r=4, alpha=4, vision_tower="adapters")  # TEMPLE's released SFT
 EVERY = {"max_steps": 2, "save_steps": 1, "save_total_limit": None, "warmup_steps": 0}
 
 
@@ -43,8 +44,19 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_model(str(folder), "float32", "cpu").state_dict()
 
 
-@pytest.mark.parametrize("start", ["llava_onevision", "qwen2_vl"], indirect=True)
-def test_both_paths_train_it_and_a_continued_run_is_the_unbroken_one(recipe: Any, start: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("start", "changes"),
+    [
+        ("llava_onevision", {}),
+        ("qwen2_vl", {}),
+        ("qwen2_vl", {"lora": ADAPTED, "trainable": ("language_model", "vision_tower")}),
+    ],
+    indirect=["start"],
+)
+def test_both_paths_train_it_and_a_continued_run_is_the_unbroken_one(
+    recipe: Any, start: Path, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe = replace(recipe, **changes)
     fast = train(recipe).parent
     plain = train(replace(recipe, path="plain", output=str(tmp_path / "plain"))).parent
     histories = [json.loads((folder / "history.json").read_text()) for folder in (fast, plain)]
@@ -54,7 +66,7 @@ def test_both_paths_train_it_and_a_continued_run_is_the_unbroken_one(recipe: Any
     assert unbroken.keys() == before.keys()
     tower, projector = find_parts(load_model(str(start), "float32", "cpu"))
     moved = {part_of(name, tower, projector) for name in before if not torch.equal(unbroken[name], before[name])}
-    assert moved == set(PARTS)
+    assert moved == set(recipe.trainable)
 
     (fast / "done.json").unlink()
     shutil.rmtree(fast / "model")

@@ -86,6 +86,37 @@ def test_adapters_stay_out_of_the_tower(family):
         adapted.unload()
 
 
+@pytest.mark.parametrize(
+    "trainable", [("language_model", "vision_tower"), ("projector", "language_model", "vision_tower")]
+)
+def test_a_tower_with_adapters(family, trainable):
+    """All linear layers of the tower learn by adapters, its other weights and the projector's not, unless that is named."""
+    from peft import get_peft_model
+
+    model, processor = family
+    tower, projector = find_parts(model)
+    linear = {name for name, module in model.named_modules() if type(module) is nn.Linear}
+    wanted = {name for name in linear if name.startswith(tower + ".") and not name.startswith(projector + ".")}
+    batch = collate(
+        [encode_pair(processor, prompt, ("a", "b")) for prompt in prompts()], processor.tokenizer.pad_token_id
+    )
+    adapted = get_peft_model(model, lora_config(model, LoraOptions(r=2, vision_tower="adapters"), trainable))
+    try:
+        score(adapted, batch["groups"]).chosen.sum().backward()
+        learning = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+        with_adapters = {
+            name.split(".lora_")[0].removeprefix("base_model.model.") for name in learning if ".lora_" in name
+        }
+        assert {name for name in with_adapters if name.startswith(tower + ".")} == wanted
+        assert wanted
+        assert all(parameter.grad is not None for parameter in learning.values())
+        rest = {name for name in learning if ".lora_" not in name}
+        assert bool(rest) == ("projector" in trainable)
+        assert all(projector in name for name in rest)
+    finally:
+        adapted.unload()
+
+
 def test_an_unknown_structure_is_refused():
     with pytest.raises(TPOError, match="cannot tell tower, projector and language model of Linear apart"):
         find_parts(nn.Linear(1, 1))

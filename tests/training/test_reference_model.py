@@ -63,6 +63,7 @@ def test_the_pass_of_another_reference_makes_no_arguments_of_its_own(
         (LoraOptions(), ("language_model",), False),
         (LoraOptions(), ("projector", "language_model"), True),
         (LoraOptions(), ("language_model", "vision_tower"), True),
+        (LoraOptions(vision_tower="adapters"), ("language_model", "vision_tower"), False),
     ],
 )
 def test_half_precision_is_warned_of_where_weights_are_trained_in_full(

@@ -19,12 +19,16 @@ class ObjectiveOptions:
 
 @dataclass(frozen=True)
 class LoraOptions:
-    """Adapters on the language model's linear layers; what else is `trainable` (projector, vision tower) is trained in full."""
+    """Adapters on the language model's linear layers; what else is `trainable` (projector, vision tower) is trained in full.
+
+    With `vision_tower: adapters`, a tower that is `trainable` gets adapters too, on all its linear layers, the projector's apart.
+    """
 
     r: int = 64
     alpha: int = 128
     dropout: float = 0.0
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    vision_tower: Literal["full", "adapters"] = "full"
 
 
 @dataclass(frozen=True)

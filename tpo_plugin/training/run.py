@@ -26,7 +26,7 @@ from tpo_plugin.training.hf_reference import StoredReference
 from tpo_plugin.training.hf_trainer import HFTemporalDPOTrainer
 from tpo_plugin.training.history import KeepHistory, save_history
 from tpo_plugin.training.policies.hf_tree import HFFamily
-from tpo_plugin.training.policies.parts import check_trainable, lora_config, set_trainable
+from tpo_plugin.training.policies.parts import check_trainable, lora_config, parts_in_full, set_trainable
 from tpo_plugin.training.policies.tree import install
 from tpo_plugin.training.reference import FILE
 from tpo_plugin.training.trainer import absent, needs_reference
@@ -144,8 +144,7 @@ def check_recipe(recipe: TrainRecipe) -> None:
         )
     if recipe.reference_model is not None and not needs_reference(goal):
         raise RecipeError("`reference_model` has no effect with `objective.dpo_alpha` 0: take it out")
-    in_full = recipe.lora is None or set(recipe.trainable) - {"language_model"}
-    if recipe.dtype in ("bfloat16", "float16") and in_full:
+    if recipe.dtype in ("bfloat16", "float16") and parts_in_full(recipe.trainable, recipe.lora):
         logger.warning(
             "weights are held in %s: updates below about 0.4 %% of a weight are lost in rounding; leave `dtype` out and set "
             "`arguments.bf16: true` to compute in bfloat16 with float32 weights",

@@ -62,20 +62,31 @@ def set_trainable(model: nn.Module, trainable: tuple[str, ...]) -> None:
         logger.info("%s: %.2f M parameters, %s", part, count / 1e6, "trained" if part in trainable else "frozen")
 
 
-def lora_config(model: nn.Module, options: LoraOptions, trainable: tuple[str, ...]) -> Any:
-    """Adapters on the language model's layers alone (towers have a `q_proj` too); projector and tower are trained in full if they learn.
+def parts_in_full(trainable: tuple[str, ...], lora: LoraOptions | None) -> list[str]:
+    """Those of the `trainable` parts whose own weights learn, and no adapters."""
+    adapted = (
+        set() if lora is None else {"language_model", *(["vision_tower"] if lora.vision_tower == "adapters" else [])}
+    )
+    return [part for part in trainable if part not in adapted]
 
-    RecipeError if a target module does not exist in the language model, and for a tower that learns around a frozen projector (Qwen-VL).
+
+def lora_config(model: nn.Module, options: LoraOptions, trainable: tuple[str, ...]) -> Any:
+    """Adapters on the language model's layers (other parts have a `q_proj` too), and if asked for on the tower's; what else learns is trained
+    in full.
+
+    RecipeError if a target module does not exist in the language model, and for a tower that learns in full around a frozen projector
+    (Qwen-VL).
     """
     from peft import LoraConfig
 
     tower, projector = find_parts(model)
-    full = [path for part, path in (("vision_tower", tower), ("projector", projector)) if part in trainable]
+    in_full = parts_in_full(trainable, options)
+    full = [path for part, path in (("vision_tower", tower), ("projector", projector)) if part in in_full]
     if projector.startswith(tower + ".") and tower in full:
         if projector not in full:
             raise RecipeError(
-                f"the projector of {type(model).__name__} is a part of its tower, and with `lora` the tower is trained as a whole: add "
-                "`projector` to `trainable`, or leave `lora` out"
+                f"the projector of {type(model).__name__} is a part of its tower, and the tower is trained as a whole: add `projector` to "
+                "`trainable`, set `lora.vision_tower: adapters`, or leave `lora` out"
             )
         full = [tower]
     inside = {name.rpartition(".")[2] for name, _ in model.get_submodule("model.language_model").named_modules()}
@@ -84,12 +95,26 @@ def lora_config(model: nn.Module, options: LoraOptions, trainable: tuple[str, ..
         raise RecipeError(
             f"`lora.target_modules`: no {', '.join(missing)} in the language model of {type(model).__name__}"
         )
-    targets = "|".join(map(re.escape, options.target_modules))
+    targets = [rf"model\.language_model\..*\.({'|'.join(map(re.escape, options.target_modules))})"]
+    if "vision_tower" in trainable and "vision_tower" not in in_full:
+        targets += _linear_layers(model, tower, projector)
     return LoraConfig(
         r=options.r,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
-        target_modules=rf"model\.language_model\..*\.({targets})",
+        target_modules="|".join(targets),
         modules_to_save=full or None,
         task_type="CAUSAL_LM",
     )
+
+
+def _linear_layers(model: nn.Module, tower: str, projector: str) -> list[str]:
+    """Expressions for the names of the tower's linear layers; a block's number stands for all."""
+    names = [
+        name
+        for name, module in model.named_modules()
+        # No subclass: a MultiheadAttention reads its `out_proj`'s weight past any adapter.
+        if type(module) is nn.Linear and name.startswith(tower + ".") and not name.startswith(projector + ".")
+    ]
+    parts = (r"\.".join(r"\d+" if part.isdigit() else re.escape(part) for part in name.split(".")) for name in names)
+    return list(dict.fromkeys(parts))
