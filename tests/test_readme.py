@@ -7,9 +7,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tpo_plugin import recipe
 from tpo_plugin.cli import _parser
+from tpo_plugin.options import ChainRecipe
+from tpo_plugin.training import chain
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
@@ -30,3 +33,11 @@ def test_the_readme_has_commands() -> None:
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z-]+)", README)) - {"the"}))
 def test_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
+
+
+def test_the_chain_of_the_readme_takes_data_of_ones_own() -> None:
+    """The paper's number of rows and its folder, which the recipe brings, are not asked for."""
+    [text] = re.findall(r"\n\n((?:      .+\n)+)\n", README[README.index("`steps:`") :])[:1]
+    dpo, sft = chain.plan(recipe.parse(ChainRecipe, yaml.safe_load(text)))
+    assert (dpo.recipe.data, sft.recipe.data) == ("runs/my_pairs", "my_sft.json")
+    assert (sft.recipe.video_root, sft.recipe.max_pairs) == ("my_videos", None)

@@ -73,6 +73,16 @@ def test_own_scores_and_accuracies_over_seeds() -> None:
     assert difference.startswith("+25.0 (")
 
 
+def test_a_model_that_was_asked_less_says_so() -> None:
+    """Its accuracy is over other questions than the rest's, so it is no level to compare."""
+    asked = [*cells(), measured("short", 0, "110")]
+    for table in (main_table(asked, "base", {}), accuracy_tables(asked, "base")[0]):
+        found = lines(table)
+        assert any("(n 12)" in column for column in found["model"])
+        assert "66.7 (n 3)" in found["short"]
+        assert not any("(n " in column for column in found["tpo"])
+
+
 def test_accuracy_by_kind_of_question() -> None:
     by_task, by_kind = map(lines, accuracy_tables(cells(), "base"))  # no length of video is known
     assert by_task["model"] == ["mlvu_dev (n 12)"]

@@ -67,13 +67,14 @@ def main_table(cells: Sequence[Measured], base: str, pairs: Mapping[str, str]) -
     names, tasks = list(dict.fromkeys(one.name for one in main)), list(dict.fromkeys(one.cell.task for one in main))
     scores = {task: _scores([one for one in main if one.cell.task == task]) for task in tasks}
     accuracies = _entries(main, names, base, None)
+    most = max(entry.n for entry in accuracies.values())
     rows = []
     for name in names:
         row = [name, pairs.get(name, "")]
         for task in tasks:
             row += [_mean(scores[task].get(name, {}).values()), _gain(scores[task], name, base)]
-        rows.append([*row, accuracies[name].mean(), accuracies[name].difference()])
-    columns = [*(f"{task} score" for task in tasks), f"accuracy (n {max(entry.n for entry in accuracies.values())})"]
+        rows.append([*row, _of(accuracies[name], most), accuracies[name].difference()])
+    columns = [*(f"{task} score" for task in tasks), f"accuracy (n {most})"]
     return markdown(["model", "pairs", *(part for column in columns for part in (column, f"\u2212\u00a0{base}"))], rows)
 
 
@@ -98,16 +99,20 @@ def _with(name: str, value: str) -> Wanted:
 def _accuracies(main: Sequence[Measured], base: str, parts: Mapping[str, Wanted]) -> str:
     names = list(dict.fromkeys(one.name for one in main))
     columns = {title: _entries(main, names, base, wanted) for title, wanted in parts.items()}
-    head = [
-        f"{title} (n {max((entry.n for entry in column.values()), default=0)})" for title, column in columns.items()
-    ]
+    most = [max((entry.n for entry in column.values()), default=0) for column in columns.values()]
+    head = [f"{title} (n {count})" for title, count in zip(columns, most)]
     rows = []
     for name in names:
         entries = [column.get(name) for column in columns.values()]
-        rows.append([name, *(entry.mean() if entry else "" for entry in entries)])
+        rows.append([name, *(_of(entry, count) if entry else "" for entry, count in zip(entries, most))])
         if name != base:
             rows.append([DIFFERENCE, *(entry.difference() if entry else "" for entry in entries)])
     return markdown(["model", *head], rows)
+
+
+def _of(entry: Entry, most: int) -> str:
+    """The mean, with its number of questions where others were asked more: it is not to be compared with theirs."""
+    return entry.mean() if entry.n == most else f"{entry.mean()} (n {entry.n})"
 
 
 def sweep_table(cells: Sequence[Measured], base: str) -> str | None:

@@ -53,12 +53,6 @@ class Results:
     facts: dict[str, Any]
     cells: dict[str, list[Cell]]  # by model
 
-    @property
-    def frames(self) -> int | None:
-        """The number of frames that the recipe asks for besides its sweep; None where a wrapper decides."""
-        frames = self.facts.get("frames")
-        return frames.get("max") if isinstance(frames, dict) else None
-
 
 @dataclass(frozen=True)
 class Model:
@@ -85,14 +79,14 @@ class Model:
         return list(results.models[name].get("chain") or [])
 
     def cell(self, task: str) -> tuple[Results, Cell] | None:
-        """The model's cell on a benchmark: with its recipe's own number of frames, outside a sweep if there is one; else the largest.
+        """The model's cell on a benchmark: outside a sweep if there is one, with the largest number of frames.
 
         Without one of that name it is a cell on a variant of the benchmark with another prompt.
         """
 
-        def rank(place: tuple[Results, Cell]) -> tuple[bool, bool, int]:
+        def rank(place: tuple[Results, Cell]) -> tuple[bool, int]:
             results, cell = place
-            return cell.frames == results.frames, not results.facts.get("sweep"), cell.frames or 0
+            return not results.facts.get("sweep"), cell.frames or 0
 
         named = [place for place in self.cells if place[1].task == task]
         return max(named or [place for place in self.cells if base_task(place[1].task) == task], key=rank, default=None)
