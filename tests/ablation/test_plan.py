@@ -132,10 +132,30 @@ def test_another_release_or_commit_is_another_result(
     names = [(stage.command, stage.name) for stage in planned(recipe)]
     changed = [name for name, one, other in zip(names, before, committed) if one != other]
     assert changed == [("train", "other"), ("evaluate", "benchmarks")]
+    edited = beside_longva.parents[1] / "model" / "builder.py"
+    edited.write_text("# edited")
+    assert [name for name, one, other in zip(names, committed, identities()) if one != other] == changed
+    edited.write_text("")
     (tmp_path / "decord-9.9.dist-info").mkdir()
     (tmp_path / "decord-9.9.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: decord\nVersion: 9.9\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert not set(committed) & set(identities())
+
+
+def test_code_that_the_environment_names_counts_for_what_it_measures(
+    make, beside_longva: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TPO_LONGVA", str(beside_longva.parents[3]))
+    with_upstream = {"wrapper": "longva_tpo"}
+    plain = make()
+    needle = {"needle": {**plain.needle["needle"], **with_upstream}}
+    recipe = make(
+        evaluate={"e": {**EVALUATE, **with_upstream}, "f": {**EVALUATE, "tasks": ["videomme"]}}, needle=needle
+    )
+    before = planned(recipe)
+    (beside_longva.parents[1] / "model" / "builder.py").write_text("# edited")
+    changed = [one.name for one, other in zip(before, planned(recipe)) if one.identity != other.identity]
+    assert changed == ["e", "needle"]
 
 
 def test_an_upstream_script_is_a_training_too(make, beside_longva: Path) -> None:

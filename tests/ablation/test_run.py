@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tpo_plugin.ablation.run import check
+from tpo_plugin.ablation.plan import Stage
+from tpo_plugin.ablation.run import _finished, check
 from tpo_plugin.errors import RecipeError
 
 KEYS = ["name", "seed", "benchmark", "frames", "category", "score", "n"]
@@ -84,6 +85,20 @@ def test_a_finished_run_does_nothing(done) -> None:
     assert again.returncode == 0
     assert again.stdout == done[2].stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_an_evaluation_of_other_files_is_not_finished(done) -> None:
+    folder = done[0] / "seed-0" / "evaluate" / "benchmarks"
+    recipe = yaml.safe_load((folder / "given.yaml").read_text())
+    identity = json.loads((folder / "ablation.json").read_text())["identity"]
+    stage = Stage("evaluate", "benchmarks", folder, recipe, identity)
+    assert _finished(stage)
+    video = next(Path(recipe["data"]).glob("mlvu/*.mp4"))
+    content = video.read_bytes()
+    video.write_bytes(content + b"more")
+    assert not _finished(stage)
+    video.write_bytes(content)
+    assert _finished(stage)
 
 
 def test_a_training_starts_from_the_result_of_another(done) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,7 @@ import yaml
 from tpo_plugin import recipe as recipes
 from tpo_plugin.cli import main
 from tpo_plugin.errors import TPOError
-from tpo_plugin.evaluation.check import check, check_model, check_packages, check_task, check_wrapper
+from tpo_plugin.evaluation.check import check, check_packages, check_task, check_wrapper
 from tpo_plugin.evaluation.layouts import LAYOUTS
 from tpo_plugin.evaluation.run import evaluate
 from tpo_plugin.options import EvaluateRecipe
@@ -79,20 +78,6 @@ def test_missing_data_is_said_with_its_cure(
     assert "judged by an LLM: set OPENAI_API_KEY" in problem(check_task, given, "tempcompass_yes_no")
     monkeypatch.setenv("OPENAI_API_KEY", "some")
     assert check_task(given, "tempcompass_yes_no") == "5 questions, 1 videos, 1 opened"
-
-
-def test_missing_models_are_said_with_their_cure(checkpoint: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(checkpoint, broken)
-    assert check_model(str(broken)) == f"complete in {broken}"
-    (broken / "model.safetensors").unlink()
-    assert "holds no weights" in problem(check_model, str(broken))
-    assert "no checkpoint folder at runs/none/model" in problem(check_model, "runs/none/model")
-    assert "says offline: hf download someone/not-cached" in problem(check_model, "someone/not-cached")
-    index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
-    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
-    (broken / "one.safetensors").touch()
-    assert "lacks two.safetensors (1 files)" in problem(check_model, str(broken))
 
 
 def test_without_data_lmms_evals_own_places_are_looked_at(

@@ -34,6 +34,8 @@ def test_missing_data_is_named(make_recipe, benchmark_folder, checkpoint, tmp_pa
         ({"workers": 0}, RecipeError, "`workers` must be 1 or more"),
         ({"sweep": [8, 0]}, RecipeError, "`sweep` must be 1 or more"),
         ({"tasks": ("egoschema",)}, RecipeError, "use egoschema_subset"),
+        ({"tasks": ("videomme_long_prompt_llava_vid",)}, RecipeError, "use videomme, whose category `long` they are"),
+        ({"tasks": ("videomme_long_w_subtitle",)}, RecipeError, "use videomme_w_subtitle, whose category `long`"),
         (
             {"tasks": ("egoschema_subset",), "unreadable": "count"},
             RecipeError,
@@ -43,6 +45,11 @@ def test_missing_data_is_named(make_recipe, benchmark_folder, checkpoint, tmp_pa
             {"tasks": ("longvideobench_val_v",), "unreadable": "count"},
             RecipeError,
             "cannot go with longvideobench_val_v",
+        ),
+        (
+            {"tasks": ("tempcompass",), "unreadable": "count"},
+            RecipeError,
+            "cannot go with tempcompass_multi_choice: lmms-eval has an LLM judge an empty answer",
         ),
         ({"expect": {"other": 1}}, RecipeError, "`expect` names other"),
         ({"models": {"base": "runs/missing/model"}}, TPOError, "no checkpoint folder at runs/missing/model"),

@@ -16,7 +16,7 @@ from tpo_plugin.evaluation.cells import Cell, hub_revision
 from tpo_plugin.evaluation.data import read_benchmark
 from tpo_plugin.evaluation.harness import extractor
 from tpo_plugin.evaluation.results import read_task
-from tpo_plugin.evaluation.run import _cells, _numbers, _say_what_is_redone, evaluate
+from tpo_plugin.evaluation.run import _cells, _finished, _numbers, _say_what_is_redone, evaluate
 from tpo_plugin.folders import adapter_base
 from tpo_plugin.integrations.huggingface import load_model, load_processor
 from tpo_plugin.options import FrameOptions
@@ -141,6 +141,9 @@ def test_other_code_that_reads_the_answers_is_another_cell(finished, tmp_path):
     cell = Cell("base", 4, "videomme", done["fingerprint"], folder)
     assert cell.finished() == done["cell"]
     assert replace(cell, fingerprint="other").finished() is None
+    assert _finished([cell]) == [done["cell"]]
+    with pytest.raises(EvaluationError, match=r"1 cells do not count any more: .* run the same again \(base, 4 frames"):
+        _finished([cell, replace(cell, fingerprint="other")])
     done["cell"]["extractor"]["digest"] = "0" * 16
     write_json(folder / "done.json", done)
     assert cell.finished() is None

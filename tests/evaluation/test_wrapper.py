@@ -119,6 +119,8 @@ def test_ours_take_the_recipe_and_what_else_they_know() -> None:
         ({"dtype": "bfloat16"}, RecipeError, "`dtype` has no effect"),
         ({"wrapper_args": {"pretrained": "x"}}, RecipeError, "`models` names the checkpoints"),
         ({"wrapper_args": {"tokens": [1, 2]}}, RecipeError, "plain values"),
+        ({"wrapper_args": {"max_frames_num": "many"}}, RecipeError, "must be a whole number, 1 or more, it is 'many'"),
+        ({"wrapper_args": {"max_frames_num": 0}}, RecipeError, "`wrapper_args.max_frames_num` must be a whole"),
         ({"upstream": "missing/LongVA"}, TPOError, "missing/LongVA is not there"),
         ({"wrapper": "llava_vid", "models": {"a": "yi/llava-qwen"}}, RecipeError, "with 'yi' anywhere in its path"),
     ],

@@ -288,6 +288,12 @@ def test_scores_that_no_single_question_has_stand_in_the_harness_table(write_ans
     assert "<td>m: text</td>" in html
     assert '<td class="number">34.25</td>' in html
     assert "99" not in html
+    assert "unit unknown" not in html
+    results["cells"][0] |= {"score": 0.625, "unit": None}
+    write_json(folder / "results.json", results)
+    html = harness(combine([load("", folder)]))
+    assert '<td class="number">0.625 (unit unknown)</td>' in html
+    assert '<td class="number">34.25</td>' in html
 
 
 def test_the_table_holds_the_hand_counted_numbers(evaluation: Path) -> None:

@@ -43,7 +43,8 @@ def measured(done: Mapping[int, Sequence[Stage]]) -> list[Measured]:
 
 
 def summary_rows(cells: Sequence[Measured], needles: Sequence[Plain]) -> Iterator[Plain]:
-    """The rows of summary.json. Scores are in percent: the benchmark's own for the category `all`, accuracies for the others."""
+    """The rows of summary.json. Scores are in percent: the benchmark's own for the category `all` (as it is, where its cell has no
+    `unit`), accuracies for the others."""
     for one in cells:
         result = one.cell.result
         row = {"name": one.name, "seed": one.seed, "benchmark": one.cell.task, "frames": one.cell.frames}

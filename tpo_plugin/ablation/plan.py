@@ -15,9 +15,9 @@ from tpo_plugin.errors import RecipeError
 from tpo_plugin.evaluation.common import releases
 from tpo_plugin.evaluation.layouts import with_members
 from tpo_plugin.evaluation.run import check_recipe
-from tpo_plugin.evaluation.wrapper import frame_counts
+from tpo_plugin.evaluation.wrapper import frame_counts, upstream_of
 from tpo_plugin.folders import checkpoint_digest
-from tpo_plugin.integrations.checkout import find_checkout
+from tpo_plugin.integrations.checkout import Checkout, code_digest, find_checkout
 from tpo_plugin.options import (
     AblateRecipe,
     ChainRecipe,
@@ -200,7 +200,8 @@ def _stage(
             recipes.change(data, key, value)
         except RecipeError as error:
             raise RecipeError(f"`{where}`: {error}") from None
-    resolved = recipes.to_plain(recipes.parse(kind, data, f"{where} ({entry['recipe']})"))
+    parsed: Any = recipes.parse(kind, data, f"{where} ({entry['recipe']})")
+    resolved = recipes.to_plain(parsed)
     begun = resolved["flags"].get("model_name_or_path") if kind is UpstreamRecipe else resolved.get("model")
     if command == "train" and begun in known.adapters:
         raise RecipeError(
@@ -214,7 +215,7 @@ def _stage(
         read = [read, *(recipes.read(step["recipe"]) for step in resolved["steps"])]
     of = stable_id(command, read, changes, known.values["seed"], depends)
     names = sorted(set(used))
-    identity = stable_id(of, {name: known.identities[name] for name in names}, _code(parts))
+    identity = stable_id(of, {name: known.identities[name] for name in names}, _code(parsed, parts))
     return Stage(command, name, folder, resolved, identity, tuple(names) if command == "train" else ())
 
 
@@ -230,11 +231,17 @@ def _defaults(kind: type, folder: Path, data: Plain, seed: int) -> Plain:
     return {"output": str(folder), **({} if kind is NeedleRecipe else {"seed": seed})}
 
 
-def _code(parts: Sequence[Plain]) -> dict[str, str | None]:
-    """The releases of the packages that a result depends on, and the commits of the checkouts that its recipes name."""
-    places = {place for recipe in parts for place in _checkouts(recipe)}
-    commits = {place: find_checkout(place, strict=False).commit for place in sorted(places)}
-    return {**releases("trl", "accelerate", "decord"), **commits}
+def _code(recipe: Any, parts: Sequence[Plain]) -> dict[str, Any]:
+    """The releases of the packages that a result depends on, and commit and code of the checkouts that its recipes name.
+
+    Of a measurement that names none, of the one that its wrapper finds.
+    """
+    places = {place for part in parts for place in _checkouts(part)}
+    found: dict[str, Checkout | None] = {place: find_checkout(place, strict=False) for place in sorted(places)}
+    if isinstance(recipe, (EvaluateRecipe, NeedleRecipe)) and not found:
+        found["upstream"] = upstream_of(recipe)
+    code = {place: (one.commit, code_digest(one)) for place, one in found.items() if one is not None}
+    return {**releases("trl", "accelerate", "decord"), **code}
 
 
 def _checkouts(recipe: Plain) -> Iterator[str]:

@@ -1,4 +1,8 @@
-"""`tpo ablate`: each stage of the plan is the `tpo` command itself, in a process of its own; finished ones are not run again."""
+"""`tpo ablate`: each stage of the plan is the `tpo` command itself, in a process of its own; finished ones are not run again.
+
+A stage is finished as long as its recipe, what it starts from, the code and, of an evaluation, the benchmarks' files are the same. The
+videos of a curation and the pictures of a needle are not looked at: change the recipe, or remove the stage's folder, where they change.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +27,9 @@ from tpo_plugin.ablation.summary import DONE, summarise
 from tpo_plugin.checks import at_least
 from tpo_plugin.errors import RecipeError, TPOError
 from tpo_plugin.evaluation.results import last_lines
+from tpo_plugin.evaluation.run import read_benchmarks
 from tpo_plugin.folders import locked
-from tpo_plugin.options import AblateRecipe
+from tpo_plugin.options import AblateRecipe, EvaluateRecipe
 from tpo_plugin.plugins import find
 from tpo_plugin.records import write_json, write_text
 
@@ -113,7 +118,17 @@ def _run_chain(recipe: AblateRecipe, seed: int, chain: Sequence[Stage]) -> None:
 def _finished(stage: Stage) -> bool:
     """Whether the stage's folder holds its result, made of the same."""
     marker = _marker(stage)
-    return marker.get("identity") == stage.identity and "seconds" in marker
+    if marker.get("identity") != stage.identity or "seconds" not in marker:
+        return False
+    return "data" not in marker or bool(marker["data"] == _benchmarks(stage))
+
+
+def _benchmarks(stage: Stage) -> dict[str, str]:
+    """Digests of the benchmarks that an evaluation reads on this machine. EvaluationError names what is missing there."""
+    if stage.command != "evaluate":
+        return {}
+    found = read_benchmarks(recipes.parse(EvaluateRecipe, stage.recipe))
+    return {task: benchmark.digest for task, benchmark in found.items()}
 
 
 def _marker(stage: Stage) -> dict[str, Any]:
@@ -138,6 +153,7 @@ def _run(recipe: AblateRecipe, seed: int, stage: Stage) -> None:
     write_json(stage.folder / DONE, {"identity": stage.identity})
     write_text(given, yaml.safe_dump(stage.recipe, sort_keys=False, allow_unicode=True))
     logger.info("seed %d: %s %s starts; log: %s", seed, stage.command, stage.name, log)
+    data = _benchmarks(stage)
     started = time.monotonic()
     with log.open("ab") as file:
         status = subprocess.run(
@@ -156,7 +172,7 @@ def _run(recipe: AblateRecipe, seed: int, stage: Stage) -> None:
         )
         logger.error("seed %d: %s %s failed", seed, stage.command, stage.name)
         raise failed
-    write_json(stage.folder / DONE, {"identity": stage.identity, "seconds": seconds})
+    write_json(stage.folder / DONE, {"identity": stage.identity, "seconds": seconds, "data": data})
     logger.info("seed %d: %s %s took %.0f s", seed, stage.command, stage.name, seconds)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,12 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tpo_plugin.errors import EvaluationError, TPOError, VideoError
-from tpo_plugin.evaluation.cached import offline
+from tpo_plugin.evaluation.checkpoints import check_model
 from tpo_plugin.evaluation.layouts import OF_VIDEOS, SUBTITLED, layout_of, with_members
 from tpo_plugin.evaluation.run import check_recipe, local_benchmark, versions
 from tpo_plugin.evaluation.workers import Harness
 from tpo_plugin.evaluation.wrapper import OF_CHECKOUTS, upstream_of, wrapper_class
-from tpo_plugin.folders import adapter_base, check_local
 from tpo_plugin.integrations.lmms_eval import MODEL_ID, MODELS
 from tpo_plugin.options import EvaluateRecipe
 from tpo_plugin.video import probe
@@ -31,7 +29,7 @@ def check(recipe: EvaluateRecipe) -> tuple[list[str], bool]:
     parts: list[tuple[str, Callable[[], str]]] = [
         ("packages", lambda: check_packages(recipe)),
         (f"wrapper {recipe.wrapper}", lambda: check_wrapper(recipe)),
-        *((f"model {label}", lambda path=path: check_model(path)) for label, path in recipe.models.items()),
+        *((f"model {label}", lambda path=path: check_model(recipe, path)) for label, path in recipe.models.items()),
         *((f"task {task}", lambda task=task: check_task(recipe, task)) for task in with_members(recipe.tasks)),
     ]
     lines, fine = [], True
@@ -76,45 +74,6 @@ def check_wrapper(recipe: EvaluateRecipe) -> str:
     Path(log).unlink()
     said = f" with the prompts of {recipe.prompt_as}" if recipe.prompt_as else ""
     return f"imported, and every task is known{said}{f'; {checkout.title} in {checkout.path}' if checkout else ''}"
-
-
-def check_model(checkpoint: str) -> str:
-    """Where a checkpoint is, complete. TPOError if it is neither here nor could be fetched, or lacks files."""
-    check_local(checkpoint)
-    base = adapter_base(checkpoint)
-    if base is not None:
-        return f"an adapter on {base}, {check_model(base)}"
-    folder = Path(checkpoint) if Path(checkpoint).is_dir() else _cached_model(checkpoint)
-    if folder is None:
-        return "on the hub; fetched by the first cell"
-    if not (folder / "config.json").is_file():
-        raise EvaluationError(f"{folder} holds no model: config.json is missing")
-    missing = [name for name in _weights(folder) if not (folder / name).is_file()]
-    if missing:
-        raise EvaluationError(f"{folder} lacks {missing[0]} ({len(missing)} files): copy or fetch it again")
-    return f"complete in {folder}"
-
-
-def _cached_model(name: str) -> Path | None:
-    """A hub checkpoint's folder in the cache; None if it is not there but could be fetched."""
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(name, "config.json")
-    if isinstance(config, str):
-        return Path(config).parent
-    if offline():
-        raise EvaluationError(f"{name} is not in the hub cache, and the environment says offline: hf download {name}")
-    return None
-
-
-def _weights(folder: Path) -> list[str]:
-    """The names of the weights' files, by their index where there is one. EvaluationError if there are none."""
-    for index in sorted(folder.glob("*.index.json")):
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    found = [file.name for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern)]
-    if not found:
-        raise EvaluationError(f"{folder} holds no weights: neither *.safetensors nor *.bin")
-    return found
 
 
 def check_task(recipe: EvaluateRecipe, task: str) -> str:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tpo_plugin.errors import TPOError
+from tpo_plugin.evaluation.layouts import layout_of
 from tpo_plugin.integrations.torchvision import repair
 from tpo_plugin.records import write_json
 
@@ -187,9 +188,23 @@ def _noting(get_task_dict: Callable[..., dict[str, Task]], file: Path) -> Callab
             if callable(function):
                 function = getattr(function, "func", function)  # of a functools.partial
                 write_json(file, extractor(_portable(Path(inspect.getfile(inspect.unwrap(function))))))
+            let_empty_answers_be_scored(task)
         return tasks
 
     return get
+
+
+def let_empty_answers_be_scored(task: Task) -> None:
+    """Show Vinoground's scores a blank for an empty answer, which is wrong too: they take an answer's first letter."""
+    layout = layout_of(str(getattr(getattr(task, "config", None), "task", "")))
+    if layout is None or not layout.pairs:
+        return
+    process = task.config.process_results
+
+    def process_results(doc: dict[str, Any], results: list[str]) -> Any:
+        return process(doc, [result or " " for result in results])
+
+    task.config.process_results = process_results
 
 
 def extractor(name: str) -> dict[str, str]:

@@ -117,7 +117,10 @@ GROUPS = {
     ),
 }
 
+LONG = "lmms-eval asks Video-MME's long videos in words of its own there, and with subtitles under both names: use "
 REFUSED = {
+    "videomme_long": f"{LONG}videomme, whose category `long` they are",
+    "videomme_long_w_subtitle": f"{LONG}videomme_w_subtitle, whose category `long` they are",
     "egoschema": "the labels of all of EgoSchema are not public: lmms-eval sends the answers to a server on the internet and "
     "logs no right or wrong; use egoschema_subset (500 questions)",
 }

@@ -34,11 +34,12 @@ def read_task(
     Vinoground's right answers. Raises EvaluationError for a missing result, an empty metric, a question that has not exactly one
     sample, and answers that no judge has seen.
 
-    `score` is the task's own metric in percent, of Vinoground its text score.
+    `score` is the task's own metric, of Vinoground its text score. It is in percent, and `unit` is "%", except for a task without a
+    layout here whose metric is not the share of right answers: then it is as lmms-eval gives it, and `unit` is None.
     """
     outcome = _only(folder, "*_results.json", "results file")
     results = json.loads(outcome.read_text(encoding="utf-8"))
-    metric, score = _score(results, task)
+    metric, value = _score(results, task)
     samples = list(read_jsonl(_only(folder, f"*_samples_{task}.jsonl", f"sample log of {task}")))
     count = expected if expected is not None else int(results["n-samples"][task]["original"])
     _check_complete(samples, count)
@@ -47,11 +48,14 @@ def read_task(
     answers = [answer(task, metric, sample, rows[sample["doc_id"]] if rows else {}, truth or {}) for sample in samples]
     videos = [one["video"] for one in answers]
     groups = videos if all(videos) else None
+    right = accuracy([one["correct"] for one in answers], groups, seed)
+    score, unit = _in_percent(task, value, right.value)
     result = {
         "score": score,
+        "unit": unit,
         "n": len(answers),
         "metric": metric,
-        "accuracy": percent(accuracy([one["correct"] for one in answers], groups, seed)),
+        "accuracy": percent(right),
         "categories": {name: percent(found) for name, found in by_category(answers, groups, seed).items()},
         "empty_responses": sum(not one["response"].strip() for one in answers),
         "prompts": _hash(one["prompt"] for one in answers),
@@ -91,7 +95,7 @@ def _only(folder: Path, pattern: str, what: str) -> Path:
 
 
 def _score(results: Mapping[str, Any], task: str) -> tuple[str, float]:
-    """Name of the task's own metric, and its value in percent."""
+    """Name of the task's own metric, and its value."""
     if task not in results["results"]:
         raise EvaluationError(f"no result; lmms-eval has results of {', '.join(results['results']) or 'no task'}")
     if task not in results["configs"]:
@@ -108,7 +112,16 @@ def _score(results: Mapping[str, Any], task: str) -> tuple[str, float]:
         raise EvaluationError(f"its metric {metric} is {values}, not a number")
     if not math.isfinite(values[0]):
         raise EvaluationError(f"its metric {metric} is {values[0]}")
-    return metric, float(values[0]) * (1 if layout is None or layout.percent else 100)
+    return metric, float(values[0])
+
+
+def _in_percent(task: str, value: float, right: float) -> tuple[float, str | None]:
+    """A metric's value in percent, and its unit; None where it is not known what the task counts in. `right` is the share of right answers."""
+    layout = layout_of(task)
+    if layout is None and not any(math.isclose(value, share, abs_tol=1e-6) for share in (right, 100 * right)):
+        return value, None
+    shares = math.isclose(value, right, abs_tol=1e-6) if layout is None else not layout.percent
+    return (100 * value if shares else value), "%"
 
 
 def _check_complete(samples: Sequence[Mapping[str, Any]], expected: int) -> None:

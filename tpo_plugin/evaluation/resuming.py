@@ -27,6 +27,8 @@ def keep_answers(model: Any, file: Path, batch_size: int) -> None:
     The requests of a line are asked together with or without a stop in between, so the answers are the same. Nothing is kept of a
     task that samples: its answers depend on all random numbers drawn before. A model of ours probes the videos of all remaining
     questions before the first answer.
+
+    A line is known by what was to be asked before the model saw any of it: lmms-eval's own models change the settings in place.
     """
     from lmms_eval.api.instance import unwrap_generation_output
 
@@ -36,34 +38,35 @@ def keep_answers(model: Any, file: Path, batch_size: int) -> None:
         if any(_samples(_settings(request)) for request in requests):
             return list(ask(requests))
         groups = [requests[start : start + count] for start in range(0, len(requests), count)]
-        answers = _kept(file, groups)
+        asked = [_asked(group) for group in groups]
+        answers = _kept(file, asked)
         if hasattr(model, "plan"):
             model.plan(requests[len(answers) :])
         with (
             file.open("ab", buffering=0) as journal,
             tqdm(total=len(requests), initial=len(answers), desc=PROGRESS, unit="question") as bar,
         ):
-            for group in groups[-(-len(answers) // count) :]:
-                written = list(ask(group))
+            for place in range(-(-len(answers) // count), len(groups)):
+                written = list(ask(groups[place]))
                 line = json.dumps(
-                    {"asked": _asked(group), "answers": [unwrap_generation_output(answer)[0] for answer in written]}
+                    {"asked": asked[place], "answers": [unwrap_generation_output(answer)[0] for answer in written]}
                 )
                 append_line(journal, line.encode() + b"\n")
                 answers += written
-                bar.update(len(group))
+                bar.update(len(written))
         return answers
 
     model.generate_until = generate_until
 
 
-def _kept(file: Path, groups: Sequence[Sequence[Any]]) -> list[Any]:
-    """The answers to the first groups that `file` holds. Lines about other questions are dropped, with all after them."""
+def _kept(file: Path, asked: Sequence[str]) -> list[Any]:
+    """The answers to the first groups, by their hashes, that `file` holds. Lines about other questions are dropped, with all after them."""
     answers: list[Any] = []
     lines = whole_lines(file)
     good = 0
-    for line, group in zip(lines, groups):
+    for line, group in zip(lines, asked):
         row = json.loads(line)
-        if row["asked"] != _asked(group):
+        if row["asked"] != group:
             break
         answers += row["answers"]
         good += 1

@@ -27,6 +27,7 @@ from tpo_plugin.evaluation.workers import FailedForGood, cache_folder, run_cells
 from tpo_plugin.evaluation.wrapper import check_log, check_wrapper, facts, frame_counts, model_arguments
 from tpo_plugin.folders import adapter_base, checkpoint_digest, locked
 from tpo_plugin.integrations.lmms_eval import MODEL_ID
+from tpo_plugin.integrations.lmms_eval_tasks import base_task
 from tpo_plugin.options import EvaluateRecipe
 from tpo_plugin.records import stable_id, write_json
 
@@ -67,11 +68,23 @@ def evaluate(recipe: EvaluateRecipe) -> Path:
             }
             for label, checkpoint in recipe.models.items()
         }
-        results = {"cells": [cell.finished() for cell in cells], "models": models, **numbers}
+        results = {"cells": _finished(cells), "models": models, **numbers}
         write_json(output / "results.json", results | _of_the_data(results))
     for cell, result in zip(cells, results["cells"]):
-        logger.info("%s: %s %.1f %% (%d questions)", cell, result["metric"], result["score"], result["n"])
+        unit = " %" if result.get("unit") else ""
+        logger.info("%s: %s %.1f%s (%d questions)", cell, result["metric"], result["score"], unit, result["n"])
     return output
+
+
+def _finished(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """The cells' results. EvaluationError for those that no longer count."""
+    found = [cell.finished() for cell in cells]
+    if lost := [str(cell) for cell, result in zip(cells, found) if result is None]:
+        raise EvaluationError(
+            f"{len(lost)} cells do not count any more: the checkpoint, or the code that reads the answers, has changed while the run went on; "
+            f"run the same again ({'; '.join(lost)})"
+        )
+    return [result for result in found if result is not None]
 
 
 def _say_what_is_redone(file: Path, waiting: Sequence[Cell], numbers: Mapping[str, Any]) -> None:
@@ -110,13 +123,14 @@ def check_recipe(recipe: EvaluateRecipe) -> None:
     check_wrapper(recipe)
     tasks = with_members(recipe.tasks)
     for task in tasks:
-        if task in REFUSED:
-            raise RecipeError(f"`tasks`: {task}: {REFUSED[task]}")
+        if base_task(task) in REFUSED:
+            raise RecipeError(f"`tasks`: {task}: {REFUSED[base_task(task)]}")
         layout = layout_of(task)
-        if layout and layout.guesses and recipe.unreadable == "count":
+        if layout and (layout.guesses or layout.judge) and recipe.unreadable == "count":
+            does = "has an LLM judge" if layout.judge else "draws an option at random for"
             raise RecipeError(
-                f"`unreadable: count` cannot go with {task}: lmms-eval draws an option at random for an empty answer, so a question "
-                "about an unreadable video could be right; mend the video, or leave the task out"
+                f"`unreadable: count` cannot go with {task}: lmms-eval {does} an empty answer, so a question about an unreadable "
+                "video could be right; mend the video, or leave the task out"
             )
     if recipe.prompt_as and NEEDLE in tasks:
         raise RecipeError(

@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from tpo_plugin.errors import EvaluationError
 from tpo_plugin.evaluation.cells import Cell
+from tpo_plugin.evaluation.checkpoints import has_to_be_fetched
 from tpo_plugin.evaluation.data import hf_home
 from tpo_plugin.evaluation.layouts import with_members
 from tpo_plugin.evaluation.results import last_lines
 from tpo_plugin.evaluation.wrapper import harness_upstream
-from tpo_plugin.folders import adapter_base
 from tpo_plugin.options import EvaluateRecipe
 
 logger = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ def environment(recipe: EvaluateRecipe) -> dict[str, str]:
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for GPUs the other way spoils them for a child
     }
     if recipe.workers > 1:
-        env.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // recipe.workers)))
+        env.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // recipe.workers)))
     if recipe.data is None:
         return env
     cache = str(cache_folder(recipe).absolute())
@@ -210,9 +210,16 @@ def environment(recipe: EvaluateRecipe) -> dict[str, str]:
         "LMMS_EVAL_DATASETS_CACHE": cache,
         "HF_DATASETS_OFFLINE": "1",
     }
-    if all(Path(adapter_base(checkpoint) or checkpoint).is_dir() for checkpoint in recipe.models.values()):
+    if not any(map(has_to_be_fetched, recipe.models.values())):
         env["HF_HUB_OFFLINE"] = "1"
     return env
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cache_folder(recipe: EvaluateRecipe) -> Path:

@@ -13,7 +13,7 @@ from tpo_plugin.errors import EvaluationError, RecipeError
 from tpo_plugin.folders import adapter_base
 from tpo_plugin.integrations.checkout import Checkout, code_digest, find_checkout
 from tpo_plugin.integrations.lmms_eval import MODEL_ID, MODELS
-from tpo_plugin.options import EvaluateRecipe, FrameOptions
+from tpo_plugin.options import EvaluateRecipe, FrameOptions, NeedleRecipe
 
 OURS_ONLY = {
     "frames": FrameOptions(),
@@ -81,6 +81,9 @@ def _check_other(recipe: EvaluateRecipe) -> None:
             )
     if "pretrained" in recipe.wrapper_args:
         raise RecipeError("`wrapper_args.pretrained`: `models` names the checkpoints")
+    frames = recipe.wrapper_args.get("max_frames_num", 1)
+    if not str(frames).isdecimal() or int(frames) < 1:
+        raise RecipeError(f"`wrapper_args.max_frames_num` must be a whole number, 1 or more, it is {frames!r}")
     for label, checkpoint in recipe.models.items():
         _check_checkpoint(recipe.wrapper, label, checkpoint)
 
@@ -155,7 +158,7 @@ def facts(recipe: EvaluateRecipe) -> dict[str, Any]:
     return {**{name: plain[name] for name in OURS_ONLY}, "wrapper": {**wrapper, "class": MODELS[recipe.wrapper]}}
 
 
-def upstream_of(recipe: EvaluateRecipe) -> Checkout | None:
+def upstream_of(recipe: EvaluateRecipe | NeedleRecipe) -> Checkout | None:
     """Upstream's code where the wrapper finds it: by the recipe, ours also by the environment, or an installed package.
 
     TPOError if ours find it nowhere; None for a wrapper that runs no code of LLaVA-NeXT or LongVA, or will not find it.

@@ -125,7 +125,7 @@ def harness(models: Sequence[Model]) -> Markup:
             n,
             cell.result.get("empty_responses", "\u2013"),
             cell.result.get("unreadable", "\u2013"),
-            charts.number(score, 5),
+            score,
             numeric=range(3, 8),
         )
         for model in models
@@ -136,20 +136,21 @@ def harness(models: Sequence[Model]) -> Markup:
     columns = ["Benchmark", "Metric", "Model", "Frames", "n", "Empty answers", "Unreadable videos", "Score"]
     return details(
         f"Scores of the harness ({len(rows)})",
-        table("Scores in percent, by lmms-eval\u2019s own metric", columns, tag("tbody", rows), numeric=range(3, 8)),
+        table("Scores in percent unless marked, by lmms-eval\u2019s own metric", columns, tag("tbody", rows), numeric=range(3, 8)),
         tag("p", note, class_="note"),
         open=len(rows) <= MOST_OPEN,
     )
 
 
-def _metrics(cell: Cell) -> Iterator[tuple[str, float, int]]:
+def _metrics(cell: Cell) -> Iterator[tuple[str, str, int]]:
     """Name, percent and n of the cell's score, and of what it was scored by besides the categories of its questions."""
     result = cell.result
-    yield result["metric"], result["score"], result["n"]
+    unknown = "" if result.get("unit", "%") else " (unit unknown)"
+    yield result["metric"], charts.number(result["score"], 5) + unknown, result["n"]
     known = {name for question in cell.answers for name in (*question.categories, question.duration, question.kind)}
     for name, found in result.get("categories", {}).items():
         if name not in known:
-            yield f"{result['metric']}: {name}", found["value"], found["n"]
+            yield f"{result['metric']}: {name}", charts.number(found["value"], 5), found["n"]
 
 
 def swatch(colour: int) -> Markup:

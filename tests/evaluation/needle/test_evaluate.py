@@ -56,7 +56,7 @@ def test_another_grid_is_another_cell(recipe: EvaluateRecipe, data: Path) -> Non
 
     evaluate(recipe)
     answers = list(read_jsonl(Path(recipe.output) / "base" / "4" / "needle" / "answers.jsonl"))
-    assert (cell()["n"], cell()["accuracy"]["n"]) == (4, 4)
+    assert (cell()["n"], cell()["accuracy"]["n"], cell()["unit"]) == (4, 4, "%")
     assert len({one["id"] for one in answers}) == 4, "one picture with two questions is two needles"
     assert [one["video"] for one in answers] == [one["id"].split("@")[0] for one in answers]
     assert set(cell()["categories"]) == {"4 frames"}

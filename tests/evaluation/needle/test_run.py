@@ -207,12 +207,17 @@ def test_the_checkout_is_where_the_wrapper_looks(
         needle(recipe)
 
 
-@pytest.mark.skipif(not os.environ.get("TPO_LONGVA"), reason="set TPO_LONGVA to a checkout of LongVA")
-def test_the_checkout_is_recorded(make_needle_recipe: Make, tmp_path: Path) -> None:
-    recipe = make_needle_recipe(tmp_path, wrapper="longva_tpo")
+def test_the_checkout_and_edits_of_it_are_recorded(
+    make_needle_recipe: Make, beside_longva: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = str(beside_longva.parents[3])
+    recipe = make_needle_recipe(Path("out"), wrapper="longva_tpo")
+    monkeypatch.setenv("TPO_LONGVA", checkout)
     found = settings(recipe)["upstream"]
     assert found["name"] == "LongVA"
-    assert found == settings(replace(recipe, upstream=os.environ["TPO_LONGVA"]))["upstream"]
+    assert found == settings(replace(recipe, upstream=checkout))["upstream"]
+    (beside_longva.parents[1] / "model" / "builder.py").write_text("# edited")
+    assert found != settings(recipe)["upstream"]
 
 
 def test_an_unknown_key_names_the_known_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,9 @@ from tpo_plugin.evaluation.common import check_models, releases
 from tpo_plugin.evaluation.needle.grid import Key, check_grid
 from tpo_plugin.evaluation.needle.haystack import Scenery
 from tpo_plugin.evaluation.needle.memory import TowerMemory
+from tpo_plugin.evaluation.wrapper import upstream_of
 from tpo_plugin.generators.base import Prompt
-from tpo_plugin.integrations.checkout import Checkout
+from tpo_plugin.integrations.checkout import code_digest
 from tpo_plugin.integrations.lmms_eval import MODELS
 from tpo_plugin.options import FrameOptions, NeedleRecipe
 
@@ -81,7 +82,7 @@ def check(recipe: NeedleRecipe) -> None:
         )
     if recipe.wrapper == HUGGING_FACE and recipe.upstream:
         raise RecipeError("`upstream` has no effect with the wrapper tpo_hf: leave it out, or set `wrapper`")
-    _checkout(recipe)
+    upstream_of(recipe)
     for key in recipe.wrapper_args:
         if key in (*CHECKPOINT, *OWN):
             raise RecipeError(
@@ -117,10 +118,10 @@ def load(recipe: NeedleRecipe, checkpoint: str, scenery: Scenery) -> Asker:
 def settings(recipe: NeedleRecipe) -> dict[str, Any]:
     """What besides checkpoint, needles and haystack can change a number."""
     plain = recipes.to_plain(recipe)
-    checkout = _checkout(recipe)
+    checkout = upstream_of(recipe)
     return {
         **{name: plain[name] for name in SETTINGS},
-        "upstream": checkout and {"name": checkout.title, "commit": checkout.commit},
+        "upstream": checkout and {"name": checkout.title, "commit": checkout.commit, "code": code_digest(checkout)},
         "versions": releases("pillow"),
     }
 
@@ -128,13 +129,3 @@ def settings(recipe: NeedleRecipe) -> dict[str, Any]:
 def _wrapper(recipe: NeedleRecipe) -> Any:
     module, _, name = MODELS[recipe.wrapper].rpartition(".")
     return getattr(importlib.import_module(module), name)
-
-
-def _checkout(recipe: NeedleRecipe) -> Checkout | None:
-    """Upstream's code as the wrapper finds it: by the recipe, the environment or an installed package. TPOError if it is nowhere."""
-    if recipe.wrapper == HUGGING_FACE:
-        return None
-    from tpo_plugin.evaluation.wrappers.llava import find_upstream
-
-    wrapper = _wrapper(recipe)
-    return find_upstream(wrapper.package, wrapper.variable, recipe.upstream)

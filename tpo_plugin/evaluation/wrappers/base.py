@@ -51,7 +51,8 @@ class TemporalModel(lmms):
 
     A video that cannot be decoded raises VideoError and so ends the evaluation. With `unreadable="count"` its questions get the empty answer
     instead, and the log names it. That scores nothing, except where a task draws an option for an answer that names none (LongVideoBench,
-    EgoSchema): `tpo evaluate` refuses these with it.
+    EgoSchema) or has an LLM judge it (TempCompass): `tpo evaluate` refuses these with it. Vinoground's own code fails at an empty answer;
+    under `tpo evaluate` it counts as wrong.
     """
 
     is_simple = False

@@ -18,6 +18,15 @@ from tpo_plugin.options import FrameOptions
 FAMILIES = ("llava_onevision", "llava_next_video", "qwen2_vl", "qwen2_5_vl")
 
 
+def check_family(checkpoint: str, family: Any) -> None:
+    """TPOError if a checkpoint of this `model_type` is none that the wrapper takes."""
+    if family not in FAMILIES:
+        raise TPOError(
+            f"{checkpoint} is a {family} model; tpo_hf was tried with {', '.join(FAMILIES)}. "
+            "Use lmms-eval's own wrapper for other families, or llava_video_tpo and longva_tpo for checkpoints of LLaVA-NeXT and LongVA"
+        )
+
+
 class TemporalHF(TemporalModel):
     """Full checkpoints and LoRA adapters of the families in `FAMILIES`, on transformers 5.
 
@@ -59,12 +68,7 @@ class TemporalHF(TemporalModel):
         checkpoint = self.adapter or self.base
         self.processor = load_processor(self.base if peft else checkpoint)
         self.model = load_model(checkpoint, dtype, str(place_of(device)), attn_implementation, self.base)
-        family = self.model.config.model_type
-        if family not in FAMILIES:
-            raise TPOError(
-                f"{checkpoint} is a {family} model; {self.model_id} was tried with {', '.join(FAMILIES)}. "
-                "Use lmms-eval's own wrapper for other families"
-            )
+        check_family(checkpoint, self.model.config.model_type)
         self.announce()
 
     @property
