@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from tpo_plugin.curation.pipeline import curate
 from tpo_plugin.curation.templates import instructions, template
 from tpo_plugin.dataset.pairs import load_pairs
 from tpo_plugin.dataset.statistics import stats_text
+from tpo_plugin.generators import Prompt
+from tpo_plugin.llm import Reply
 from tpo_plugin.options import CurateRecipe
 from tpo_plugin.recipe import parse
 from tpo_plugin.records import PreferencePair
@@ -155,6 +157,18 @@ def test_other_levels_cost_summaries_alone(
     assert len(json.loads((output / "pairs.json").read_text())) == 2
 
 
+def test_the_order_of_lists_and_levels_changes_nothing(
+    made: Path, films: Path, temple_plain, tmp_path: Path, faults, same_data
+) -> None:
+    plain = temple_plain(tmp_path / "out", films, faults.base_url)
+    curate(
+        parse(
+            CurateRecipe, {**plain, "perturbations": {"lists": ["reverse", "shuffle", "drop"], "levels": [2, 8, 4, 16]}}
+        )
+    )
+    same_data(tmp_path / "out", made)
+
+
 def test_one_checkpoint_describes_and_sums_up(
     films: Path, temple_plain, tmp_path: Path, candidates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,12 +196,18 @@ def test_one_checkpoint_describes_and_sums_up(
     plain |= {"videos": {"source": str(tmp_path / "films.txt"), "root": str(films)}, "filters": {"use": []}}
     plain |= {"captions": {"generator": generator}, "responses": generator, "perturbations": {"levels": [2]}}
     recipe, passes, read = parse(CurateRecipe, plain), list[list[float]](), IsolatedDecoder.read_frames
+    answered, generate = list[int](), HFGenerator.generate_now
 
     async def counted(self: IsolatedDecoder, path: Path, times: list[float], *limits: int | None) -> Any:
         passes.append(list(times))
         return await read(self, path, times, *limits)
 
+    def counting(self: HFGenerator, prompts: Sequence[Prompt]) -> list[Reply]:
+        answered.append(len(prompts))
+        return generate(self, prompts)
+
     monkeypatch.setattr(IsolatedDecoder, "read_frames", counted)
+    monkeypatch.setattr(HFGenerator, "generate_now", counting)
     curate(recipe)
     pairs = candidates(tmp_path / "out")
     assert len(pairs) == 3
@@ -195,6 +215,15 @@ def test_one_checkpoint_describes_and_sums_up(
     model = HFGenerator(replace(recipe.responses, batch_size=1), 0)
     asked = text_prompt(template("summary").format(captions=pairs[0].captions))
     assert model.generate_now([asked])[0].text == pairs[0].chosen
+
+    before = {pair.id: pair for pair in pairs}
+    answered.clear()
+    curate(parse(CurateRecipe, {**plain, "perturbations": {"levels": [4, 2]}}))
+    after = candidates(tmp_path / "out")
+    assert len(after) == 6
+    assert {pair.id: pair for pair in after if pair.perturbation.difficulty == 2} == before
+    orders, earlier = ({places(pair) for pair in some} for some in (after, pairs))
+    assert answered == [len(orders - earlier)], "the true order and those of level 2 are kept"
 
 
 def test_a_description_without_its_end_costs_the_video(

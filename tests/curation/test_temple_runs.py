@@ -181,6 +181,7 @@ CHANGES: list[tuple[dict[str, Any], str | None]] = [
     ({"responses": {"max_new_tokens": 99}}, "respond"),
     ({"perturbations": {"levels": [8, 4]}}, "respond"),
     ({"perturbations": {"lists": ["drop_group", "shuffle", "reverse"]}}, "respond"),
+    ({"perturbations": {"levels": [2, 16, 4, 8], "lists": ["reverse", "drop", "shuffle"]}}, None),
     ({"filters": {"max_length_ratio": 2}}, "filter"),
     ({"filters": {"use": ["length"]}}, "filter"),
     ({"segments": {"per_video": 9}, "perturbations": {"drop_share": 0.9}, "hound": {"margin": 1}}, None),

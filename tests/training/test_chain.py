@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,15 @@ def test_a_chain_from_the_command_line(
     ):
         train_chain(parse(ChainRecipe, chain(**{"objective.gamma": 0.5})))
 
+    output = output.rename(tmp_path / "moved")
+    for name in ("sft", "dpo", "dpo/stage-2-r4"):
+        (output / name / "done.json").unlink()
+    stamp = (output / "dpo" / "stage-1-r16" / "done.json").stat().st_mtime_ns
+    train_chain(replace(load(ChainRecipe, file), output=str(output)))
+    assert (output / "dpo" / "stage-1-r16" / "done.json").stat().st_mtime_ns == stamp
+    moved = load_model(str(output / "model"), "float32", "cpu").state_dict()
+    assert all(torch.equal(moved[name], value) for name, value in whole.items())
+
 
 @pytest.mark.parametrize(
     ("step", "says"),
@@ -172,11 +182,16 @@ def test_an_upstream_step_is_not_started_by_torchrun(
 
 
 def test_data_that_a_later_step_cannot_take_is_told_before_the_first_one(chain: Any, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
     for sft, says in (
         ({"data": "gone.json"}, r"`steps.sft`: no file gone.json"),
         ({"difficulty": [16]}, r"`steps.sft`: no pair has difficulty 16"),
         ({"max_pairs": 5}, r"`steps.sft`: 5 pairs are asked for and there are 4"),
         ({"objective": DPO}, r"`steps.sft`: 4 of 4 rows have no rejected response"),
+        (
+            {"video_root": str(tmp_path / "elsewhere")},
+            r"`steps.sft`: 4 of the pairs' videos are not under .*elsewhere: video 0.mp4, .*, \.\.\.; set `video_root` to the folder",
+        ),
     ):
         with pytest.raises(RecipeError, match=says):
             train_chain(parse(ChainRecipe, chain(**sft)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,23 +9,10 @@ import pytest
 
 from tpo_plugin import recipe as recipes
 from tpo_plugin.cli import main
-from tpo_plugin.errors import RecipeError, TPOError
-from tpo_plugin.folders import checkpoint_digest
+from tpo_plugin.errors import RecipeError
 from tpo_plugin.integrations.checkout import Checkout
 from tpo_plugin.options import ChainRecipe, UpstreamRecipe
-from tpo_plugin.training.upstream import (
-    GIVEN,
-    STEP,
-    _check,
-    _command,
-    _comparable,
-    _inputs,
-    _record,
-    changed,
-    known_flags,
-    step_result,
-    words,
-)
+from tpo_plugin.training.upstream import _check, _command, known_flags, words
 
 SCRIPT = """
 class ModelArguments:
@@ -157,81 +143,6 @@ def test_what_the_script_would_not_take_is_refused(checkout: Checkout, recipe: U
     with pytest.raises(RecipeError, match=text):
         _check(recipe, known)
     _check(UpstreamRecipe("LongVA", needed(beta=0.3)), known)
-
-
-@pytest.mark.parametrize(
-    ("lora", "name"), [(True, "a-llava-merged"), ("True", "a-llava-merged"), (False, "a-llava"), (None, "a-llava")]
-)
-def test_a_step_lies_under_the_name_that_upstream_goes_by(tmp_path: Path, lora: object, name: str) -> None:
-    assert step_result({"output_dir": "runs/a-llava", "lora_enable": lora}, tmp_path) == tmp_path / name
-
-
-def test_what_a_step_is_made_of(tmp_path: Path) -> None:
-    recipe = UpstreamRecipe("LongVA", needed(beta=0.3))
-    made_of = {"start": "abc", "recipe": _comparable(recipe)}
-    assert _record(tmp_path, made_of) == {}
-    record = {**made_of, "seconds": 1.5}
-    (tmp_path / STEP).write_text(json.dumps(record))
-    moved = UpstreamRecipe("LongVA", needed(beta=0.3, output_dir="elsewhere", model_name_or_path="n"), processes=8)
-    assert _record(tmp_path, {**made_of, "recipe": _comparable(moved)}) == record
-    other = UpstreamRecipe("LongVA", needed(beta=0.2))
-    for differing, says in (
-        ({"recipe": _comparable(other)}, "flags.beta: 0.3 -> 0.2"),
-        ({"start": "d"}, "start: abc -> d"),
-    ):
-        with pytest.raises(TPOError, match=rf"{says}\): remove that folder and those of the steps after it"):
-            _record(tmp_path, {**made_of, **differing})
-
-
-@pytest.fixture
-def step(tmp_path: Path) -> tuple[UpstreamRecipe, Path]:
-    """A finished step's recipe and folder; it started from `out/a/tiny`, which is not there."""
-    (tmp_path / "rows.json").write_text("[1]")
-    folder = tmp_path / "out" / "b"
-    folder.mkdir(parents=True)
-    recipe = UpstreamRecipe("LongVA", needed(data_path=str(tmp_path / "rows.json"), output_dir="x/tiny"))
-    flags = {**recipe.flags, "model_name_or_path": str(tmp_path / "out/a/tiny")}
-    (folder / GIVEN).write_text(json.dumps(recipes.to_plain(UpstreamRecipe("LongVA", flags))))
-    (folder / STEP).write_text(json.dumps({"start": "abc", **_inputs(recipe), "seconds": 1.0}))
-    return recipe, folder
-
-
-def test_a_step_of_other_data_reference_or_name_is_told_before_it_is_due(
-    step: tuple[UpstreamRecipe, Path], base: Path, tmp_path: Path
-) -> None:
-    recipe, folder = step
-    start = str(tmp_path / "out/a/tiny")
-    assert changed(recipe, start, folder) == []
-    assert changed(recipe, "moved/out/a/tiny", folder) == [], "a moved chain is the same"
-    for flags, says in (
-        ({"output_dir": "x/other"}, "output: tiny -> other"),
-        ({"beta": 0.2}, "recipe.flags.beta: None -> 0.2"),
-    ):
-        assert changed(UpstreamRecipe("LongVA", {**recipe.flags, **flags}), start, folder) == [says]
-    assert "start: " in changed(recipe, str(tmp_path / "out/between/tiny"), folder)[0]
-    assert changed(recipe, str(base), folder) == [f"start: abc -> {checkpoint_digest(str(base))}"]
-    (tmp_path / "rows.json").write_text("[2]")
-    assert [one.partition(":")[0] for one in changed(recipe, start, folder)] == ["data"]
-
-
-def test_a_reference_that_is_another_model_now_counts(step: tuple[UpstreamRecipe, Path], base: Path) -> None:
-    recipe, folder = step
-    recipe = UpstreamRecipe("LongVA", {**recipe.flags, "tpo_reference_model": str(base)})
-    made_of = _inputs(recipe)
-    assert made_of["reference model"] == checkpoint_digest(str(base))
-    (folder / STEP).write_text(json.dumps({**made_of, "reference model": "another", "seconds": 1.0}))
-    with pytest.raises(TPOError, match="reference model: another -> "):
-        _record(folder, made_of)
-
-
-def test_a_step_that_has_saved_nothing_can_be_corrected(step: tuple[UpstreamRecipe, Path]) -> None:
-    recipe, folder = step
-    (folder / STEP).write_text(json.dumps({"start": "abc", **_inputs(recipe)}))
-    corrected = {"start": "abc", **_inputs(UpstreamRecipe("LongVA", {**recipe.flags, "beta": 0.2}))}
-    assert _record(folder, corrected) == {}
-    (folder / "tiny" / "checkpoint-1").mkdir(parents=True)
-    with pytest.raises(TPOError, match=r"flags.beta: None -> 0.2\): remove that folder"):
-        _record(folder, corrected)
 
 
 def test_temples_recipe_holds_the_papers_numbers() -> None:

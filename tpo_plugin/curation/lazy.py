@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpo_plugin.generators import Prompt
+from tpo_plugin.curation.journal import Journal
+from tpo_plugin.generators import Generator, Prompt
 from tpo_plugin.generators.base import in_process
 from tpo_plugin.llm import Reply
 from tpo_plugin.options import GeneratorOptions, ShotOptions
+from tpo_plugin.records import stable_id
 
 if TYPE_CHECKING:
     from tpo_plugin.generators.in_process import InProcessGenerator
@@ -56,6 +58,29 @@ class LazyGenerator:
             return []
         generator = await asyncio.to_thread(self._checkpoints.generator, self._options)
         return await generator.generate(prompts)
+
+
+class Remembering:
+    """A generator whose whole replies to words alone are kept in the journal, so that each prompt is answered once over all runs.
+
+    `identity` is what they depend on beside the prompt.
+    """
+
+    def __init__(self, generator: Generator, identity: str, journal: Journal) -> None:
+        self.name = generator.name
+        self._generator, self._identity, self._journal = generator, identity, journal
+
+    async def generate(self, prompts: Sequence[Prompt]) -> list[Reply]:
+        if any(len(prompt.frames) for prompt in prompts):
+            return await self._generator.generate(prompts)
+        units = [stable_id(self._identity, prompt.text, prompt.sample) for prompt in prompts]
+        kept = [self._journal.get("reply", unit) for unit in units]
+        fresh = iter(await self._generator.generate([one for one, text in zip(prompts, kept) if text is None]))
+        replies = [next(fresh) if text is None else Reply(text) for text in kept]
+        for unit, reply in zip(units, replies):
+            if reply.problem is None and self._journal.get("reply", unit) is None:
+                self._journal.put("reply", unit, reply.text)
+        return replies
 
 
 class LazyEncoder:

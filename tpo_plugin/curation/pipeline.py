@@ -25,8 +25,9 @@ from tpo_plugin.curation.funnel import Funnel
 from tpo_plugin.curation.given import read_given
 from tpo_plugin.curation.identity import stage_ids
 from tpo_plugin.curation.journal import Journal
-from tpo_plugin.curation.lazy import Checkpoints, LazyEncoder, LazyGenerator
+from tpo_plugin.curation.lazy import Checkpoints, LazyEncoder, LazyGenerator, Remembering
 from tpo_plugin.curation.methods import METHODS
+from tpo_plugin.curation.methods.base import generator_id
 from tpo_plugin.curation.sources import Source, content_id, find_videos
 from tpo_plugin.curation.work import PASSING, Frames, Outcome, Tools, Work
 from tpo_plugin.errors import VideoError
@@ -65,7 +66,9 @@ async def _run(recipe: CurateRecipe, root: Path, sources: list[Source], journal:
         def generator(options: GeneratorOptions, stage: str) -> Generator:
             if options.type == "server":
                 return build_generator(options, recipe.seed, client(options.server, stage))
-            return LazyGenerator(options, checkpoints)
+            made = LazyGenerator(options, checkpoints)
+            chance = recipe.seed if options.temperature > 0 else None
+            return Remembering(made, stable_id(generator_id(options), chance), journal)
 
         llm = client(recipe.llm, "filter")
         if "judge" in recipe.filters.use or method.asks_llm(recipe):

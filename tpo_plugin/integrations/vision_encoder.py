@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoImageProcessor, AutoModel
+from transformers import AutoImageProcessor, AutoModel, BatchFeature
 
 from tpo_plugin.errors import TPOError
 from tpo_plugin.folders import check_local
 from tpo_plugin.integrations.devices import pick_device
 from tpo_plugin.options import ShotOptions
+
+CURE = "set shots.encoder to a SigLIP, CLIP or DINOv2 one"
 
 
 def load_encoder(options: ShotOptions) -> Callable[[np.ndarray], np.ndarray]:
@@ -38,23 +40,20 @@ def load_encoder(options: ShotOptions) -> Callable[[np.ndarray], np.ndarray]:
         rows = []
         for start in range(0, len(pictures), options.batch_size):
             inputs = processor(images=list(pictures[start : start + options.batch_size]), return_tensors="pt")
-            rows.append(_features(model, inputs["pixel_values"].to(model.device, model.dtype), checkpoint))
+            rows.append(_features(model, inputs.to(model.device, model.dtype), checkpoint))
         return np.concatenate(rows)
 
     return encode
 
 
-def _features(model: Any, pixels: torch.Tensor, checkpoint: str) -> np.ndarray:
+def _features(model: Any, inputs: BatchFeature, checkpoint: str) -> np.ndarray:
     """One vector for each picture: in the space shared with text if the model has one, else its pooled output."""
-    found = (
-        model.get_image_features(pixel_values=pixels)
-        if hasattr(model, "get_image_features")
-        else model(pixel_values=pixels)
-    )
+    try:
+        found = model.get_image_features(**inputs) if hasattr(model, "get_image_features") else model(**inputs)
+    except (TypeError, ValueError, AttributeError) as error:  # it takes no pictures, or not without a text
+        raise TPOError(f"the model {checkpoint} encodes no pictures alone ({error}); {CURE}") from None
     pooled = found if isinstance(found, torch.Tensor) else getattr(found, "pooler_output", None)
-    if pooled is None:
-        raise TPOError(
-            f"the vision encoder {checkpoint} has no pooled output; set shots.encoder to a SigLIP, CLIP or DINOv2 one"
-        )
+    if not isinstance(pooled, torch.Tensor):
+        raise TPOError(f"the vision encoder {checkpoint} has no pooled output; {CURE}")
     features: np.ndarray = pooled.float().flatten(1).cpu().numpy()
     return features

@@ -64,13 +64,15 @@ class Step:
     def check_data(self) -> None:
         """TPOError for data that the training would refuse once it is due; no video is opened."""
         if isinstance(self.recipe, UpstreamRecipe):
+            from tpo_plugin.training.upstream import finished
             from tpo_plugin.training.upstream_data import check_data
 
-            check_data(self.recipe.flags)
+            if not finished(self.folder):
+                check_data(self.recipe.flags)
             return
-        from tpo_plugin.training.data import rows_of
+        from tpo_plugin.training.data import check_videos, rows_of
 
-        rows_of(self.recipe)
+        check_videos(*rows_of(self.recipe))
 
     def result(self) -> Path:
         """The checkpoint that it leaves."""
@@ -86,7 +88,7 @@ class Step:
             from tpo_plugin.training.upstream import changed
 
             return changed(self.recipe, start, self.folder)
-        return changes(self.folder, replace(self.recipe, model=start))
+        return changes(self.folder, replace(self.recipe, model=start), moved=True)
 
     def resolved(self, start: str) -> dict[str, Any]:
         """The whole recipe as plain values."""
@@ -105,7 +107,7 @@ class Step:
         from tpo_plugin.training.curriculum import release
         from tpo_plugin.training.run import train
 
-        model = train(replace(self.recipe, model=start))
+        model = train(replace(self.recipe, model=start), moved=True)
         release()
         return model
 

@@ -22,6 +22,7 @@ from tpo_plugin.folders import checkpoint_digest, differences, locked
 from tpo_plugin.options import ChainRecipe
 from tpo_plugin.records import write_json
 
+INPUTS = "inputs.json"
 BEGUN = (
     "done.json",
     "chain.json",
@@ -29,6 +30,11 @@ BEGUN = (
     "stage-*/done.json",
     "stage-*/checkpoint-*",
 )  # what a run leaves that has saved something
+CHECKPOINTS = {
+    "model": "model",
+    "reference_model": "reference model",
+}  # keys that name one, and its name in inputs.json
+PLACES = ("output", "reference")  # keys that say where a run's own files lie
 # torch.save has no exception of its own for a file that cannot be written.
 TORCH_SAVE_FAILED = ("PytorchStreamWriter", "inline_container", "iostream error")
 
@@ -43,12 +49,30 @@ def held(output: Path) -> AbstractContextManager[None]:
     return locked(output) if is_main() else nullcontext()
 
 
-def changes(output: Path, recipe: Any) -> list[str]:
-    """What is another in `recipe` than in that of the run in `output`; nothing where that has saved nothing yet."""
-    if not _begun(output):
+def changes(output: Path, recipe: Any, moved: bool = False) -> list[str]:
+    """What is another in `recipe` than in that of the run in `output`; nothing where that has saved nothing yet.
+
+    `moved`: the run, a chain's step, may have been made in another folder. Where its files lie does not count then, and a checkpoint counts by
+    its content, or, while it is not there yet, by its folder's name and that of the step.
+    """
+    saved = _saved(output) if _begun(output) else None
+    if saved is None:
         return []
-    saved = _saved(output)
-    return [] if saved is None else differences(saved, recipes.to_plain(recipe))
+    now = recipes.to_plain(recipe)
+    if moved:
+        inputs = _inputs(output)
+        same = [key for key, name in CHECKPOINTS.items() if _same(saved.get(key), now[key], inputs.get(name))]
+        saved |= {key: now[key] for key in (*PLACES, *same)}
+    return differences(saved, now)
+
+
+def _same(before: str | None, now: str | None, digest: str | None) -> bool:
+    """Whether `now` is the checkpoint that was `before`, which had this digest if it is known; what a path holds by now is `claim`'s to tell."""
+    if before is None or now is None or before == now:
+        return before == now
+    if digest is not None and Path(now).is_dir():
+        return checkpoint_digest(now) == digest
+    return Path(before).parts[-2:] == Path(now).parts[-2:]
 
 
 def _begun(output: Path) -> bool:
@@ -62,15 +86,20 @@ def _saved(output: Path) -> dict[str, Any] | None:
     return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else None
 
 
-def claim(output: Path, recipe: Any, inputs: dict[str, str]) -> bool:
+def _inputs(output: Path) -> dict[str, str]:
+    """The digests that the folder's run noted of its inputs, {} where it has none."""
+    file = output / INPUTS
+    found: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def claim(output: Path, recipe: Any, inputs: dict[str, str], moved: bool = False) -> bool:
     """Whether `output` holds a finished run of this recipe on these inputs; else it becomes, or stays, a run of it.
 
-    RecipeError if it holds a run of another recipe or on other inputs that has saved something.
+    `moved` as `changes` has it. RecipeError if it holds a run of another recipe or on other inputs that has saved something.
     """
-    marker = output / "inputs.json"
-    differing = changes(output, recipe)
-    if marker.is_file() and _begun(output):
-        old = json.loads(marker.read_text(encoding="utf-8"))
+    differing, old = changes(output, recipe, moved), _inputs(output)
+    if old and _begun(output):
         differing += [f"the {key} changed since" for key in inputs if old.get(key) != inputs[key]]
     if differing:
         raise RecipeError(
@@ -79,7 +108,7 @@ def claim(output: Path, recipe: Any, inputs: dict[str, str]) -> bool:
     if (output / "done.json").is_file():
         return True
     if is_main():
-        write_json(marker, inputs)
+        write_json(output / INPUTS, inputs)
         recipes.save(recipe, output)
     return False
 

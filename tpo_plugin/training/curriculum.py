@@ -65,17 +65,18 @@ def train_stages(
     recipe: TrainRecipe,
     pairs: TrainingPairs,
     inputs: dict[str, str],
-    train: Callable[[TrainRecipe, TrainingPairs], Path],
+    train: Callable[[TrainRecipe, TrainingPairs, bool], Path],
     fill: Callable[[TrainRecipe, TrainingPairs], None],
+    moved: bool,
 ) -> Path:
     """Run the stages that are not finished and return the folder of the last one's model, which is also `output`/model.
 
-    `train` is a run of one stage's recipe on its pairs, whose folder is held meanwhile; `fill` completes the table of a recipe with a
-    `reference_model`.
+    `train` is a run of one stage's recipe on its pairs, whose folder is held meanwhile, and which may be `moved`; `fill` completes the table of a recipe
+    with a `reference_model`.
     """
     output = Path(recipe.output)
     parts = [pairs.at_level(level) for stage in stages(recipe) for level in stage.difficulty or ()]
-    if claim(output, recipe, inputs):
+    if claim(output, recipe, inputs, moved):
         logger.info("%s is finished: reusing %s", output, output / "model")
         return output / "model"
     if recipe.curriculum and recipe.curriculum.reference == "kept":
@@ -85,7 +86,7 @@ def train_stages(
         folder = Path(stage.output)
         logger.info("stage %d of %d, %d pairs: %s", number, len(parts), len(part), folder)
         with held(folder):
-            before = str(train(replace(stage, model=before), part))
+            before = str(train(replace(stage, model=before), part, moved))
         release()
         folders.append(folder)
         everywhere(lambda: _save_history(output, folders))

@@ -65,12 +65,7 @@ class TrainingPairs:
 
     def _probe(self) -> dict[str, VideoInfo]:
         """Length and size of every video; TPOError if one is missing or no video."""
-        missing = missing_videos(self.rows, self.root)
-        if missing:
-            raise TPOError(
-                f"{len(missing)} of the pairs' videos are not under {self.root}: {', '.join(missing[:3])}"
-                f"{', ...' if len(missing) > 3 else ''}; set `video_root` to the folder that their paths start from"
-            )
+        check_videos(self.rows, self.root)
         first = {row.video: row for row in reversed(self.rows)}
         with ThreadPoolExecutor(4) as pool:
             found = pool.map(self._probe_one, first.values())
@@ -172,6 +167,16 @@ def rows_of(recipe: TrainRecipe) -> tuple[list[Row], Path]:
     if needs_reference(recipe.objective):
         check_rejected(rows)
     return rows, root
+
+
+def check_videos(rows: Sequence[Row], root: Path) -> None:
+    """TPOError if a row's video is not there; none is opened."""
+    missing = missing_videos(rows, root)
+    if missing:
+        raise TPOError(
+            f"{len(missing)} of the pairs' videos are not under {root}: {', '.join(missing[:3])}"
+            f"{', ...' if len(missing) > 3 else ''}; set `video_root` to the folder that their paths start from"
+        )
 
 
 def kind_of(row: Row) -> str:

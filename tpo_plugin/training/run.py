@@ -34,8 +34,8 @@ from tpo_plugin.training.trainer import absent, needs_reference
 logger = logging.getLogger(__name__)
 
 
-def train(recipe: TrainRecipe) -> Path:
-    """Train and return the folder of the final checkpoint.
+def train(recipe: TrainRecipe, moved: bool = False) -> Path:
+    """Train and return the folder of the final checkpoint. `moved`: the run may have been begun in another folder (`claims.changes`).
 
     A finished run of the same recipe on the same inputs is reused, an unfinished one continued from its last complete
     checkpoint; so is each stage of a curriculum. Raises TPOError (RecipeError, VideoError) for anything the user can mend; the data is
@@ -46,17 +46,22 @@ def train(recipe: TrainRecipe) -> Path:
     with held(Path(recipe.output)):
         pairs = TrainingPairs.of_recipe(recipe)
         if not staged(recipe):
-            return _train(recipe, pairs)
+            return _train(recipe, pairs, moved)
         _ = arguments.device  # joins the other processes, if there are any
         return train_stages(
-            recipe, pairs, _inputs(recipe, pairs), _train, lambda whole, rows: fill_reference(whole, rows, arguments)
+            recipe,
+            pairs,
+            _inputs(recipe, pairs),
+            _train,
+            lambda whole, rows: fill_reference(whole, rows, arguments),
+            moved,
         )
 
 
-def _train(recipe: TrainRecipe, pairs: TrainingPairs) -> Path:
+def _train(recipe: TrainRecipe, pairs: TrainingPairs, moved: bool) -> Path:
     """One run of a recipe without stages, in a folder that is held."""
     output, inputs = Path(recipe.output), _inputs(recipe, pairs)
-    if claim(output, recipe, inputs):
+    if claim(output, recipe, inputs, moved):
         logger.info("%s is finished: reusing %s", output, output / "model")
         return output / "model"
     trainer = build_trainer(recipe, training_arguments(recipe), pairs)

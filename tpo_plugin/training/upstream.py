@@ -26,13 +26,14 @@ from tpo_plugin.checks import at_least
 from tpo_plugin.errors import RecipeError, TPOError
 from tpo_plugin.folders import adapter_base, checkpoint_digest, differences
 from tpo_plugin.integrations.checkout import Checkout, find_checkout
-from tpo_plugin.integrations.llava_family.arguments import TRUE, TemporalArguments
+from tpo_plugin.integrations.llava_family.arguments import PRESETS, TRUE, TemporalArguments
+from tpo_plugin.integrations.llava_family.claim import ACCUMULATED
 from tpo_plugin.integrations.llava_family.claim import FILE as RUN
 from tpo_plugin.integrations.llava_family.repairs import check_transformers
 from tpo_plugin.options import UpstreamRecipe
 from tpo_plugin.records import write_json, write_text
 from tpo_plugin.training.claims import writing
-from tpo_plugin.training.upstream_data import data_digest
+from tpo_plugin.training.upstream_data import data_digest, flag
 
 logger = logging.getLogger(__name__)
 
@@ -142,13 +143,21 @@ def _inputs(recipe: UpstreamRecipe) -> dict[str, Any]:
         "recipe": _comparable(recipe),
         "output": _output(recipe.flags, Path()).name,
         "data": data_digest(recipe.flags),
+        "batch": _batch(recipe),
     }
     reference = recipe.flags.get("tpo_reference_model")
     return made_of if reference is None else {**made_of, "reference model": checkpoint_digest(str(reference))}
 
 
+def _batch(recipe: UpstreamRecipe) -> int:
+    """The pairs behind an optimiser step."""
+    preset = PRESETS.get(str(recipe.flags.get("tpo_preset")), {})
+    each = flag(recipe.flags, "per_device_train_batch_size", int, preset.get("per_device_train_batch_size", 8))
+    return recipe.processes * each * flag(recipe.flags, ACCUMULATED, int, 1)
+
+
 def _comparable(recipe: UpstreamRecipe) -> dict[str, Any]:
-    """The recipe without what a chain sets and the number of processes; a moved folder is still the same step."""
+    """The recipe without what a chain sets and the number of processes, of which the batch counts; a moved folder is still the same step."""
     plain = recipes.to_plain(recipe)
     flags = {name: value for name, value in plain["flags"].items() if name not in PLACES}
     return {"upstream": plain["upstream"], "flags": flags}
@@ -166,6 +175,11 @@ def _record(folder: Path, made_of: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
+def finished(folder: Path) -> bool:
+    """Whether the folder holds a step that has ended well."""
+    return "seconds" in _begun(folder)
+
+
 def _begun(folder: Path) -> dict[str, Any]:
     """The folder's step.json; {} where there is none, or nothing of the step has been saved."""
     file = folder / STEP
@@ -174,9 +188,14 @@ def _begun(folder: Path) -> dict[str, Any]:
 
 
 def _changes(record: dict[str, Any], made_of: dict[str, Any]) -> list[str]:
-    """The differences in what both say: earlier releases noted less."""
-    known = record.keys() & made_of.keys()
-    return differences({name: record[name] for name in known}, {name: made_of[name] for name in known})
+    """The differences in what both say: earlier releases noted less. More processes may gather fewer steps for the same batch."""
+    known = [name for name in made_of if name in record]
+    old, new = ({name: one[name] for name in known} for one in (record, made_of))
+    if "batch" in known:
+        for one in (old, new):
+            flags = {name: value for name, value in one["recipe"]["flags"].items() if name != ACCUMULATED}
+            one["recipe"] = {**one["recipe"], "flags": flags}
+    return differences(old, new)
 
 
 def leaves_adapters(flags: Mapping[str, Any]) -> bool:

@@ -1,7 +1,8 @@
 """TEMPLE's (arXiv 2503.16929): one description of the video from the true list of its shots, others from perturbed lists.
 
 Each shot is described once, with the shot before as context; all that a perturbation costs is one summary of the same
-descriptions, in another order or without some. All pairs of a video have its query and its chosen description.
+descriptions, in another order or without some. All pairs of a video have its query and its chosen description, so that they are one
+token tree in training (the authors' convert_to_swift.py draws a query for each pair).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tpo_plugin.curation import responses as responding
 from tpo_plugin.curation.captions import CaptionCall
 from tpo_plugin.curation.funnel import Funnel
 from tpo_plugin.curation.methods.base import Method, generator_id
-from tpo_plugin.curation.perturbations.lists import find_list_strategy, perturb
+from tpo_plugin.curation.perturbations.lists import BUILT_IN, find_list_strategy, perturb
 from tpo_plugin.curation.shot_groups import GROUP_REASONS, ShotList, choose_groups, look
 from tpo_plugin.curation.shots import SHOT_REASONS, check_options
 from tpo_plugin.curation.templates import instructions, template
@@ -78,12 +79,12 @@ class Temple(Method):
         Orders that are equal (short lists have few) are summed up once and make a pair each.
         """
         assert tools.responder is not None
-        shots, options = ShotList.from_plain(work.cut), tools.recipe.perturbations
+        shots, (lists, levels) = ShotList.from_plain(work.cut), _perturbations(tools.recipe)
         said = list(work.captions.values())
         true = tuple(range(len(shots)))
         pairs, dropped = [], []
         for query in work.queries:
-            wanted = [(name, level) for name in options.lists for level in options.levels]
+            wanted = [(name, level) for name in lists for level in levels]
             orders = {(name, level): self._order(tools, work, shots, name, level) for name, level in wanted}
             distinct = list(dict.fromkeys([true, *(order for order in orders.values() if order)]))
             prompts = [text_prompt(_summary_text(said, order)) for order in distinct]
@@ -164,8 +165,7 @@ class Temple(Method):
             "query": [instructions(), recipe.seed],
             "respond": [
                 generator_id(recipe.responses),
-                recipe.perturbations.lists,
-                recipe.perturbations.levels,
+                *_perturbations(recipe),
                 template("summary"),
             ],
             "filter": [recipe.filters.max_length_ratio],
@@ -180,6 +180,13 @@ class Temple(Method):
         by_shots, by_groups = (sum(count.dropped[name] for name in rules) for rules in (SHOT_REASONS, GROUP_REASONS))
         after_shots = count.left + by_groups
         return {"shots": {"videos": after_shots + by_shots, "after_shots": after_shots, "after_groups": count.left}}
+
+
+def _perturbations(recipe: CurateRecipe) -> tuple[list[str], list[int]]:
+    """The names of the perturbations and their levels, easy to hard; in which order the recipe has them changes nothing."""
+    known, options = list(BUILT_IN), recipe.perturbations
+    names = sorted(options.lists, key=lambda name: (known.index(name) if name in known else len(known), name))
+    return names, sorted(options.levels, reverse=True)
 
 
 async def _caption_prompt(tools: Tools, work: Work, shots: ShotList, place: int, times: Sequence[float]) -> Prompt:

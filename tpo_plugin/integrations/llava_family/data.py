@@ -18,13 +18,13 @@ from tpo_plugin.errors import TPOError, VideoError
 from tpo_plugin.integrations.llava_family import video_check
 from tpo_plugin.integrations.llava_family.frames import Clip, Sampling, read_clip
 from tpo_plugin.integrations.llava_family.rows import (
-    check_rows,
-    chosen_rows,
     contents,
     difficulty,
     load_curated,
     medium,
     paths,
+    shown_files,
+    wanted_rows,
 )
 from tpo_plugin.training.policies.llava import collate_trees
 from tpo_plugin.training.reference_table import Key, row_keys
@@ -66,7 +66,7 @@ def make_data_module(namespace: dict[str, Any], options: Any) -> Callable[..., A
             else:
                 with _same_random(options.seed):
                     super().__init__(data_path=data_path, tokenizer=tokenizer, data_args=data_args)
-            rows = chosen_rows(check_rows(self.list_data_dict, data_args, options.dpo_alpha != 0), options)
+            rows = wanted_rows(self.list_data_dict, data_args, options)
             self.sampling = Sampling(data_args.video_fps, data_args.frames_upbound or 0, options.tpo_force_sample)
             if self.sampling.most <= 0 and any(medium(row) == "video" for row in rows) and _rank() == 0:
                 logger.warning(
@@ -163,24 +163,14 @@ def drop_broken(
     rows: Sequence[dict[str, Any]], data_args: Any, output: Path, most: float
 ) -> tuple[list[dict[str, Any]], video_check.FailedRows]:
     """The rows whose files can be read, as rank 0 finds them, and the count of the others, which are logged; TPOError for too many."""
-    shown = {
-        key: [path for row in rows if medium(row) == key for path in paths(row, data_args)]
-        for key in ("video", "image")
-    }
+    videos, images = (shown_files(rows, data_args, key) for key in ("video", "image"))
 
     def find() -> dict[str, str]:
         output.mkdir(parents=True, exist_ok=True)
         (output / FAILED).unlink(missing_ok=True)
-        return video_check.broken_videos(shown["video"], output / PROBED) | video_check.missing_images(shown["image"])
+        return video_check.broken_videos(videos, output / PROBED) | video_check.missing_images(images)
 
-    broken = _from_first_rank(find)
-    kept, dropped = [], []
-    for row in rows:
-        reason = next((broken[path] for path in paths(row, data_args) if path in broken), None)
-        if reason is None:
-            kept.append(row)
-        else:
-            dropped.append(video_check.describe(row, reason))
+    kept, dropped = video_check.sort_out(rows, data_args, _from_first_rank(find))
     if dropped and _rank() == 0:
         for line in dropped:
             logger.warning("left out: %s", line)

@@ -76,6 +76,16 @@ def contents(row: dict[str, Any], data_args: Any) -> tuple[str, list[Path], list
     return str(row["id"]), [file for file in files if file.is_file()], [row[key] for key in TEXTS]
 
 
+def shown_files(rows: Sequence[dict[str, Any]], data_args: Any, key: str) -> list[str]:
+    """The files under `key` of the rows that show such."""
+    return [path for row in rows if medium(row) == key for path in paths(row, data_args)]
+
+
+def wanted_rows(rows: Sequence[Any], data_args: Any, options: Any) -> list[dict[str, Any]]:
+    """The rows of the data that the script trains on; `options` are its training arguments. TPOError as `check_rows` and `chosen_rows`."""
+    return chosen_rows(check_rows(rows, data_args, options.dpo_alpha != 0), options)
+
+
 def chosen_rows(rows: list[dict[str, Any]], options: Any) -> list[dict[str, Any]]:
     """The rows that `--tpo_difficulty`, `--tpo_max_pairs` and `--tpo_ratio` of the training arguments `options` select.
 

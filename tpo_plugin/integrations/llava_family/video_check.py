@@ -12,7 +12,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from tpo_plugin.concurrency import together
 from tpo_plugin.errors import TPOError, VideoError
+from tpo_plugin.integrations.llava_family.rows import paths
 from tpo_plugin.records import write_json
 from tpo_plugin.video import REASONS
 from tpo_plugin.video.isolated import IsolatedDecoder
@@ -38,14 +39,12 @@ def broken_videos(videos: Iterable[str], cache: Path) -> dict[str, str]:
     Verdicts are kept in the file `cache` under path, size and time of change, so a resumed run probes nothing again and has the
     same answer. A probe reads the headers, the first frame and the last packets: damage in the middle passes it.
     """
-    known, broken, fresh = _read(cache), {}, {}
-    for path in dict.fromkeys(videos):
-        if os.path.isdir(path):
-            if not os.listdir(path):
-                broken[path] = f"{path}: an empty folder"
-        elif not os.path.isfile(path):
-            broken[path] = f"{path}: {REASONS['missing_file']}"
-        elif known.get(path, {}).get("file") != _file(path):
+    videos = dict.fromkeys(videos)
+    known, broken, fresh = _read(cache), missing_videos(videos), {}
+    for path in videos:
+        if path in broken or os.path.isdir(path):
+            continue
+        if known.get(path, {}).get("file") != _file(path):
             fresh[path] = _file(path)
         elif known[path]["error"]:
             broken[path] = known[path]["error"]
@@ -56,9 +55,46 @@ def broken_videos(videos: Iterable[str], cache: Path) -> dict[str, str]:
     return broken
 
 
+def missing_videos(videos: Iterable[str]) -> dict[str, str]:
+    """Those of the videos (files, or folders of frames) that are not there; none is opened."""
+    missing = {}
+    for path in dict.fromkeys(videos):
+        if os.path.isdir(path):
+            if not os.listdir(path):
+                missing[path] = f"{path}: an empty folder"
+        elif not os.path.isfile(path):
+            missing[path] = f"{path}: {REASONS['missing_file']}"
+    return missing
+
+
 def missing_images(images: Iterable[str]) -> dict[str, str]:
     """Those of the pictures that are not there; whether they can be read shows when they are due."""
     return {path: f"{path}: {REASONS['missing_file']}" for path in images if not os.path.isfile(path)}
+
+
+def sort_out(
+    rows: Sequence[dict[str, Any]], data_args: Any, broken: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows that show none of the files in `broken`, and what is wrong with each of the others."""
+    kept, dropped = [], []
+    for row in rows:
+        reason = next((broken[path] for path in paths(row, data_args) if path in broken), None)
+        if reason is None:
+            kept.append(row)
+        else:
+            dropped.append(describe(row, reason))
+    return kept, dropped
+
+
+def check_share(failed: Sequence[str], total: int, most: float) -> None:
+    """TPOError if the rows that `failed` are more than the share `most` of all."""
+    if len(failed) > most * total:
+        named = "\n".join(f"  {line}" for line in failed[:NAMED])
+        rest = f"\n  and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+        raise TPOError(
+            f"{len(failed)} of {total} rows have a file that cannot be read, more than the share {most:g} "
+            f"allowed:\n{named}{rest}\n{CURE}"
+        )
 
 
 class FailedRows:
@@ -74,13 +110,7 @@ class FailedRows:
         """TPOError if more than the share `most` of the rows failed."""
         later = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
         found = self.dropped + list({line.partition("\t")[0]: line.partition("\t")[2] for line in later}.values())
-        if len(found) > self.most * self.total:
-            named = "\n".join(f"  {line}" for line in found[:NAMED])
-            rest = f"\n  and {len(found) - NAMED} more" if len(found) > NAMED else ""
-            raise TPOError(
-                f"{len(found)} of {self.total} rows have a file that cannot be read, more than the share {self.most:g} "
-                f"allowed:\n{named}{rest}\n{CURE}"
-            )
+        check_share(found, self.total, self.most)
 
     def add(self, place: int, row: dict[str, Any], reason: str) -> None:
         """Count the row at `place`, once however often it fails."""
