@@ -136,7 +136,12 @@ def harness(models: Sequence[Model]) -> Markup:
     columns = ["Benchmark", "Metric", "Model", "Frames", "n", "Empty answers", "Unreadable videos", "Score"]
     return details(
         f"Scores of the harness ({len(rows)})",
-        table("Scores in percent unless marked, by lmms-eval\u2019s own metric", columns, tag("tbody", rows), numeric=range(3, 8)),
+        table(
+            "Scores in percent unless marked, by lmms-eval\u2019s own metric",
+            columns,
+            tag("tbody", rows),
+            numeric=range(3, 8),
+        ),
         tag("p", note, class_="note"),
         open=len(rows) <= MOST_OPEN,
     )
