@@ -65,7 +65,7 @@ def test_it_describes_short_clips_and_not_long_ones(generator: HFGenerator) -> N
     assert right(answers(generator, 4, whole)) > 0.8
     long = answers(generator, 12, whole, films=12)
     assert right(long) < 0.1
-    assert mean(len(set(described(said)) & set(described(true))) for said, true in long) < 0.7 * 12
+    assert mean(len(set(described(said)) & set(described(true))) for said, true in long) < 0.8 * 12
 
 
 @pytest.mark.parametrize("count", [1, 2])
