@@ -108,6 +108,22 @@ def hub_commit(name: str) -> str | None:
     return None
 
 
+def cached_file(name: str, file: str = "config.json") -> Path | None:
+    """A file of a hub name in the cache, whose folder is named by its commit; None for a folder, and where it is not there."""
+    if Path(name).is_dir():
+        return None
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.utils import HFValidationError
+    except ImportError:
+        return None
+    try:
+        found = try_to_load_from_cache(name, file)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
 def last_checkpoint(output: Path) -> Path | None:
     """The newest complete `checkpoint-N`. The trainer's state is what transformers writes last into one: a folder without it, or
     with half of it, was torn by a kill."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from tpo_plugin.errors import EvaluationError
 from tpo_plugin.evaluation.harness import extractor
-from tpo_plugin.folders import adapter_base
+from tpo_plugin.folders import adapter_base, cached_file
 from tpo_plugin.records import write_json, write_jsonl
 
 DONE, ANSWERS = "done.json", "answers.jsonl"
@@ -123,11 +123,8 @@ class Cell:
 
 def hub_revision(checkpoint: str) -> str | None:
     """The commit of a hub checkpoint, or of an adapter's base, in the cache; None for a folder, and for one that is not there."""
-    from huggingface_hub import try_to_load_from_cache
-
-    name = adapter_base(checkpoint) or checkpoint
-    config = None if Path(name).is_dir() else try_to_load_from_cache(name, "config.json")
-    return Path(config).parent.name if isinstance(config, str) else None
+    config = cached_file(adapter_base(checkpoint) or checkpoint)
+    return config.parent.name if config else None
 
 
 def cell_folder(output: Path, label: str, frames: int | None, task: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 from tpo_plugin.errors import EvaluationError
 from tpo_plugin.evaluation.cached import offline
 from tpo_plugin.evaluation.wrapper import OF_CHECKOUTS
-from tpo_plugin.folders import adapter_base, check_local
+from tpo_plugin.folders import adapter_base, cached_file, check_local
 from tpo_plugin.integrations.llava_family import names
 from tpo_plugin.integrations.llava_family.checkpoints import read_config
 from tpo_plugin.integrations.lmms_eval import MODEL_ID, MODELS
@@ -39,8 +39,8 @@ def has_to_be_fetched(checkpoint: str) -> bool:
     tower = vision_tower(checkpoint)
     if tower is None or Path(tower).is_dir():
         return False
-    kept = _cached(tower)
-    return kept is None or _problem(kept) is not None
+    kept = cached_file(tower)
+    return kept is None or _problem(kept.parent) is not None
 
 
 def vision_tower(checkpoint: str) -> str | None:
@@ -89,25 +89,13 @@ def _where(name: str) -> str:
         if problem := _problem(folder):
             raise EvaluationError(f"{problem}: copy or fetch it again")
         return f"complete in {folder}"
-    kept = _cached(name)
-    problem = f"{name} is not in the hub cache" if kept is None else _problem(kept)
-    if problem is None:
-        return f"complete in {kept}"
+    kept = cached_file(name)
+    problem = f"{name} is not in the hub cache" if kept is None else _problem(kept.parent)
+    if kept is not None and problem is None:
+        return f"complete in {kept.parent}"
     if offline():
         raise EvaluationError(f"{problem}, and the environment says offline: hf download {name}")
     return "on the hub; fetched by the first cell"
-
-
-def _cached(name: str) -> Path | None:
-    """Where the hub's cache holds a model's config."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.utils import HFValidationError
-
-    try:
-        config = try_to_load_from_cache(name, "config.json")
-    except HFValidationError:
-        return None
-    return Path(config).parent if isinstance(config, str) else None
 
 
 def _problem(folder: Path) -> str | None:

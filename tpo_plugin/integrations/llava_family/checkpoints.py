@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tpo_plugin.folders import cached_file
 from tpo_plugin.integrations.llava_family import names
 
 # The language model in a name of config.json's `architectures`, most special first.
@@ -24,10 +25,10 @@ def read_config(name: str, file: str = "config.json") -> dict[str, Any] | None:
     """A JSON file of a checkpoint, from its folder or from the hub's cache; None if it is in neither."""
     path = Path(name) / file
     if not path.is_file():
-        cached = _cached(name, file)
+        cached = cached_file(name, file) if name.count("/") == 1 else None
         if cached is None:
             return None
-        path = Path(cached)
+        path = cached
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
@@ -44,18 +45,3 @@ def expected_class(config: dict[str, Any]) -> str | None:
 def is_port(config: dict[str, Any]) -> bool:
     """Whether this is a checkpoint of a Hugging Face model class (`...ForConditionalGeneration`), not of upstream's."""
     return any(name.endswith("ForConditionalGeneration") for name in config.get("architectures") or [])
-
-
-def _cached(name: str, file: str) -> str | None:
-    if Path(name).is_dir() or name.count("/") != 1:
-        return None
-    try:
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.utils import HFValidationError
-    except ImportError:
-        return None
-    try:
-        found = try_to_load_from_cache(name, file)
-    except HFValidationError:
-        return None
-    return found if isinstance(found, str) else None
