@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -85,27 +85,30 @@ def _perturbations(recipe: dict[str, Any]) -> dict[str, Any]:
     return {kind: str(named[kind]).replace("_", " ") for kind in ("localized", "comprehensive") if kind in named}
 
 
+HOW = (
+    ("trained parts", "trainable"),
+    ("LoRA", "lora"),
+    ("learning rate", "arguments.learning_rate"),
+    ("epochs", "arguments.num_train_epochs"),
+    ("batch size a device", "arguments.per_device_train_batch_size"),
+    ("gradient accumulation", "arguments.gradient_accumulation_steps"),
+)
+SETTINGS = (
+    ("starts from", "model"),
+    ("pairs", "data"),
+    ("beta", "objective.beta"),
+    ("weight of the preference loss", "objective.dpo_alpha"),
+    ("weight of the SFT loss", "objective.gamma"),
+    ("frames", "frames"),
+    *HOW,
+    ("seed", "seed"),
+)
+
+
 def _training(runs: Sequence[Run]) -> Markup:
-    settings = [
-        ("starts from", "model"),
-        ("pairs", "data"),
-        ("beta", "objective.beta"),
-        ("weight of the preference loss", "objective.dpo_alpha"),
-        ("weight of the SFT loss", "objective.gamma"),
-        ("frames", "frames"),
-        ("trained parts", "trainable"),
-        ("LoRA", "lora"),
-        ("learning rate", "arguments.learning_rate"),
-        ("epochs", "arguments.num_train_epochs"),
-        ("batch size a device", "arguments.per_device_train_batch_size"),
-        ("gradient accumulation", "arguments.gradient_accumulation_steps"),
-        ("seed", "seed"),
-    ]
     rows = [row("finished", *("yes" if run.finished else "no" for run in runs))]
-    for name, path in settings:
-        values = [look(run.recipe, path) for run in runs]
-        if any(value is not None for value in values):
-            rows.append(row(name, *(frames(value) if path == "frames" else say(value) for value in values)))
+    recorded = [run.recipe for run in runs]
+    rows += [row(name, *values) for name, values in _set(SETTINGS, recorded, look)]
     shown = table(
         "Settings of each run", ["Setting", *(run.label for run in runs)], tag("tbody", rows), class_="settings"
     )
@@ -119,12 +122,7 @@ PARTS = (
     ("beta", "objective.beta"),
     ("level r", "difficulty"),
     ("order of levels", "curriculum"),
-    ("trained parts", "trainable"),
-    ("LoRA", "lora"),
-    ("learning rate", "arguments.learning_rate"),
-    ("epochs", "arguments.num_train_epochs"),
-    ("batch size a device", "arguments.per_device_train_batch_size"),
-    ("gradient accumulation", "arguments.gradient_accumulation_steps"),
+    *HOW,
     ("frames", "frames"),
     ("seed", "seed"),
 )
@@ -140,14 +138,21 @@ def provenance(run: Run) -> Markup:
         *((name, [say(part.facts.get(name)) for part in run.parts]) for name in ("data", "pairs", "steps")),
         ("time", [clock(part.facts.get("seconds")) or NOTHING for part in run.parts]),
     ]
-    for name, path in PARTS:
-        values = [setting(part.recipe, path) for part in run.parts]
-        if any(value is not None for value in values):
-            told.append((name, [frames(value) if path == "frames" else say(value) for value in values]))
+    told += _set(PARTS, [part.recipe for part in run.parts], setting)
     told.append(("releases", [say(part.facts.get("versions")) for part in run.parts]))
     rows = [row(name, *values) for name, values in told if any(value != NOTHING for value in values)]
     columns = ["Setting", *(part.name for part in run.parts)]
     return table(f"How {run.label} was made, in this order", columns, tag("tbody", rows), class_="settings")
+
+
+def _set(
+    settings: Sequence[tuple[str, str]], of: Sequence[dict[str, Any] | None], read: Callable[..., Any]
+) -> Iterator[tuple[str, list[Any]]]:
+    """Each setting that one of the recipes has, in words for each; `read(recipe, path)` finds it."""
+    for name, path in settings:
+        values = [read(recipe, path) for recipe in of]
+        if any(value is not None for value in values):
+            yield name, [frames(value) if path == "frames" else say(value) for value in values]
 
 
 def _reference(part: Part) -> Markup | str:
