@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from tpo_plugin import recipe as recipes
 from tpo_plugin.options import FrameOptions, ObjectiveOptions, TrainRecipe
 from tpo_plugin.tiny.world import draw_scenes, frames_at
 from tpo_plugin.video import write_video
@@ -123,5 +127,26 @@ def ranks(tmp_path):
             for process in processes:
                 process.kill()
         assert codes == [0, 0], "".join((tmp_path / f"log{rank}").read_text() for rank in range(2))
+
+    return run
+
+
+@pytest.fixture
+def kill_training(tmp_path: Path) -> Callable[[TrainRecipe, str], None]:
+    """A function that trains by the command line, and kills that process as soon as its output holds a file of this pattern."""
+
+    def run(recipe: TrainRecipe, pattern: str) -> None:
+        output, log = Path(recipe.output), tmp_path / "log"
+        recipes.save(recipe, tmp_path)
+        command = [sys.executable, "-m", "tpo_plugin", "train", str(tmp_path / "recipe.yaml")]
+        with log.open("wb") as file:
+            process = subprocess.Popen(command, stderr=file)
+        deadline = time.monotonic() + 240
+        while not list(output.glob(pattern)) and time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (output / "done.json").exists()
 
     return run

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -199,21 +194,10 @@ def test_adapters_are_merged_after_each_stage_and_a_trainer_is_gone_before_the_n
         assert not (folder / "model" / "adapter_config.json").exists()
 
 
-def test_a_run_killed_in_its_second_stage_is_continued(make: Any, tmp_path: Path) -> None:
+def test_a_run_killed_in_its_second_stage_is_continued(make: Any, kill_training: Any, tmp_path: Path) -> None:
     often = {**ARGUMENTS, "save_strategy": "steps", "save_steps": 1, "num_train_epochs": 2}
     recipe = make(tmp_path / "out", arguments=often)
-    recipes.save(recipe, tmp_path)
-    script = "from tpo_plugin.cli import main; import sys; main(['train', sys.argv[1]])"
-    log = (tmp_path / "log").open("wb")
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "recipe.yaml")], stderr=log)
-    second = tmp_path / "out" / STAGES[1]
-    deadline = time.monotonic() + 240
-    while not list(second.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
-        assert process.poll() is None, (tmp_path / "log").read_text()
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "out" / "done.json").exists()
+    kill_training(recipe, f"{STAGES[1]}/checkpoint-*/trainer_state.json")
     first = (tmp_path / "out" / STAGES[0] / "done.json").stat().st_mtime_ns
     train(recipe)
     assert (tmp_path / "out" / STAGES[0] / "done.json").stat().st_mtime_ns == first

@@ -5,13 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 import resource
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,24 +159,10 @@ def test_a_full_disk_is_said_and_the_run_continues_after_it(make_recipe, tmp_pat
     assert json.loads((tmp_path / "out" / "done.json").read_text())["steps"] == 8
 
 
-def test_a_killed_process_is_continued(make_recipe, tmp_path):
+def test_a_killed_process_is_continued(make_recipe, kill_training, tmp_path):
     recipe = make_recipe(arguments={**EVERY_TWO, "save_steps": 1, "num_train_epochs": 4})
     output = tmp_path / "out"
-    recipes.save(recipe, tmp_path)
-    script = (
-        "import sys; from tpo_plugin.integrations.torchvision import repair; repair(); from tpo_plugin import recipe;"
-        "from tpo_plugin.options import TrainRecipe; from tpo_plugin.training.run import train;"
-        "train(recipe.load(TrainRecipe, sys.argv[1]))"
-    )
-    log = (tmp_path / "log").open("wb")
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "recipe.yaml")], stderr=log)
-    deadline = time.monotonic() + 120
-    while not list(output.glob("checkpoint-*/optimizer.pt")) and time.monotonic() < deadline:
-        assert process.poll() is None, (tmp_path / "log").read_text()
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (output / "done.json").exists()
+    kill_training(recipe, "checkpoint-*/optimizer.pt")
     train(recipe)
     train(replace(recipe, output=str(tmp_path / "unbroken")))
     assert_same(outcome(output), outcome(tmp_path / "unbroken"))
